@@ -1,0 +1,1 @@
+"""Mathematics on one network or one data set; knows no Ray and no MLflow."""

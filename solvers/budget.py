@@ -1,0 +1,66 @@
+"""How long a solver may work, and how close its bounds must come."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from solvers.errors import InputError
+
+__all__ = ["Budget", "Deadline"]
+
+DEFAULT_RELATIVE_GAP = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of one solve.
+
+    Attributes:
+        seconds: wall time; `math.inf` for none. Zero is allowed: the solver answers with what costs nothing.
+        nodes: nodes, regions or subsets a search may expand; `None` for no limit.
+        relative_gap: EXACT is claimed when `upper - lower <= relative_gap * upper`.
+    """
+
+    seconds: float = math.inf
+    nodes: int | None = None
+    relative_gap: float = DEFAULT_RELATIVE_GAP
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise InputError(f"a time limit must be at least 0 seconds, got {self.seconds}")
+        if self.nodes is not None and self.nodes < 0:
+            raise InputError(f"a node limit must be at least 0, got {self.nodes}")
+        if not 0 <= self.relative_gap < math.inf:
+            raise InputError(f"a relative gap must be a finite number >= 0, got {self.relative_gap}")
+
+    def start(self) -> Deadline:
+        """Start the clock."""
+        return Deadline(self)
+
+    def is_closed(self, lower: float, upper: float) -> bool:
+        """Whether the interval is narrow enough to be called exact."""
+        return upper - lower <= self.relative_gap * abs(upper)
+
+
+@dataclass(slots=True)
+class Deadline:
+    """A running clock for one budget."""
+
+    budget: Budget
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self.budget.seconds - self.elapsed)
+
+    @property
+    def is_over(self) -> bool:
+        return self.elapsed >= self.budget.seconds

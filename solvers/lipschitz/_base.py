@@ -1,0 +1,110 @@
+"""The interface of every Lipschitz method, and the checks that no method can skip."""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from solvers.budget import Budget
+from solvers.domains import Domain
+from solvers.errors import SoundnessError, UnsupportedProblemError
+from solvers.problems import LipschitzProblem
+from solvers.results import LipschitzBounds, Status
+
+__all__ = ["AbstractLipschitzSolver", "Gives"]
+
+
+class Gives(enum.Flag):
+    """Which sides of the interval a method can move."""
+
+    LOWER = enum.auto()
+    UPPER = enum.auto()
+    BOTH = LOWER | UPPER
+
+
+class AbstractLipschitzSolver(abc.ABC):
+    """A method that bounds or computes Lip_p(f; X).
+
+    Instances are frozen settings and hold no results. Authors write `_solve_batch` (or, for a method that gains
+    nothing from many problems at once, `_solve`) and `refuses`; callers use `solve` and `solve_batch`.
+
+    Class attributes say what the method can do; the contract tests walk the registry and hold it to them.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    gives: ClassVar[Gives]
+    exact: ClassVar[bool] = False
+    domains: ClassVar[tuple[type[Domain], ...]]
+
+    def refuses(self, problem: LipschitzProblem) -> str | None:
+        """Why this method cannot take the problem, in one clear clause; None when it can."""
+        if not isinstance(problem.domain, self.domains):
+            names = " or ".join(kind.__name__ for kind in self.domains)
+            return f"it works on {names}, not on {type(problem.domain).__name__}"
+        return None
+
+    def solve(
+        self, problem: LipschitzProblem, *, budget: Budget | None = None, rng: np.random.Generator | None = None
+    ) -> LipschitzBounds:
+        """Bound one problem; see `solve_batch`."""
+        return self.solve_batch([problem], budget=budget, rngs=None if rng is None else [rng])[0]
+
+    def solve_batch(
+        self,
+        problems: Sequence[LipschitzProblem],
+        *,
+        budget: Budget | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+    ) -> list[LipschitzBounds]:
+        """Bound many problems; each answer is the one that the problem would get alone, bit for bit.
+
+        Problems that share a network object and a domain (one for each p) and networks of one shape are computed
+        together by the methods that can.
+
+        Args:
+            problems: the questions.
+            budget: limits for the whole batch; none when left out.
+            rngs: one generator per problem, for methods that draw; seeded with 0 when left out.
+        Raises:
+            UnsupportedProblemError: the method cannot take one of the problems.
+            SoundnessError: an answer contradicts itself: a bug of ours.
+        """
+        for problem in problems:
+            reason = self.refuses(problem)
+            if reason is not None:
+                raise UnsupportedProblemError(f"method {self.name} cannot take this problem: {reason}")
+        limits = Budget() if budget is None else budget
+        generators = [np.random.default_rng(0) for _ in problems] if rngs is None else list(rngs)
+        answers = self._solve_batch(problems, limits, generators)
+        if len(answers) != len(problems):
+            raise SoundnessError(f"{self.name} answered {len(answers)} of {len(problems)} problems")
+        for problem, answer in zip(problems, answers, strict=True):
+            self._check(problem, answer, limits)
+        return answers
+
+    def _solve_batch(
+        self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
+    ) -> list[LipschitzBounds]:
+        """One problem after the other, the time left shared out as it goes."""
+        deadline = budget.start()
+        answers = []
+        for problem, rng in zip(problems, rngs, strict=True):
+            left = Budget(deadline.remaining, budget.nodes, budget.relative_gap)
+            answers.append(self._solve(problem, left, rng))
+        return answers
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        raise NotImplementedError(f"{type(self).__name__} must define _solve or _solve_batch")
+
+    def _check(self, problem: LipschitzProblem, answer: LipschitzBounds, budget: Budget) -> None:
+        if answer.lower > 0 and answer.witness is None:
+            raise SoundnessError(f"{self.name} claims a lower bound {answer.lower!r} without a witness")
+        if answer.status is Status.EXACT and not budget.is_closed(answer.lower, answer.upper):
+            raise SoundnessError(f"{self.name} calls [{answer.lower!r}, {answer.upper!r}] exact at a wider gap")
+        if answer.witness is not None and not problem.domain.strictly_contains(answer.witness.point):
+            raise SoundnessError(f"{self.name} has its witness outside the domain")

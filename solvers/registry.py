@@ -1,0 +1,27 @@
+"""The tables of methods: name -> Lipschitz solver, name -> interpolator. What stands here is tested."""
+
+from __future__ import annotations
+
+import difflib
+
+from solvers.errors import InputError
+from solvers.lipschitz._base import AbstractLipschitzSolver
+
+__all__ = ["LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
+
+_ALL: tuple[AbstractLipschitzSolver, ...] = ()
+
+LIPSCHITZ_SOLVERS: dict[str, AbstractLipschitzSolver] = {solver.name: solver for solver in _ALL}
+
+
+def lipschitz_solver_named(name: str) -> AbstractLipschitzSolver:
+    """Look a method up.
+
+    Raises:
+        InputError: unknown; the message gives the nearest name.
+    """
+    if name not in LIPSCHITZ_SOLVERS:
+        near = difflib.get_close_matches(name, LIPSCHITZ_SOLVERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"unknown method {name!r}{hint} (known: {', '.join(LIPSCHITZ_SOLVERS)})")
+    return LIPSCHITZ_SOLVERS[name]

@@ -1,0 +1,222 @@
+"""Study files: TOML, checked by pydantic, expanded to trials.
+
+    name = "overview"
+    seed = 1
+    [sweeps.lipschitz]
+    experiment = "lipschitz-monte-carlo"
+    replicates = 100
+    [sweeps.lipschitz.grid]
+    d = [2, 3, 4]                            # a list is an axis of the grid
+    N = {start = 16, stop = 64, step = 16}   # so is a range; the stop is included
+    [sweeps.lipschitz.fixed]
+    bias = "normal"                          # one value for all cells
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from solvers.errors import InputError
+from tasks.experiment import AbstractExperiment, Config, Trial
+from tasks.registry import experiment_named
+
+__all__ = ["Range", "Study", "Sweep", "apply_overrides", "expand", "load_study", "shipped_studies"]
+
+
+class Range(BaseModel):
+    """An axis given by its ends: `step` for equal steps, or `count` values spaced linearly or by factors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    start: float
+    stop: float
+    step: float | None = None
+    count: int | None = Field(default=None, ge=1)
+    spacing: Literal["linear", "log"] = "linear"
+
+    def values(self) -> list[float | int]:
+        """The axis, ends included; whole numbers stay integers."""
+        if (self.step is None) == (self.count is None):
+            raise InputError("a range takes either step or count: {start = 1, stop = 9, step = 2}")
+        if self.step is not None:
+            if self.spacing == "log":
+                raise InputError("a range with spacing = 'log' takes count, not step")
+            if self.step == 0 or (self.stop - self.start) / self.step < 0:
+                raise InputError(f"a range from {self.start:g} to {self.stop:g} never ends with step {self.step:g}")
+            number = math.floor((self.stop - self.start) / self.step * (1 + 1e-12) + 1e-9) + 1
+            found = [self.start + k * self.step for k in range(number)]
+        elif self.spacing == "log":
+            if self.start <= 0 or self.stop <= 0:
+                raise InputError("a range with spacing = 'log' needs positive ends")
+            found = _spread(math.log(self.start), math.log(self.stop), self.count or 1)
+            found = [math.exp(value) for value in found]
+        else:
+            found = _spread(self.start, self.stop, self.count or 1)
+        tidy = [float(f"{value:.12g}") for value in found]
+        return [int(v) if v.is_integer() else v for v in tidy]
+
+
+def _spread(start: float, stop: float, count: int) -> list[float]:
+    return [start] if count == 1 else [start + (stop - start) * k / (count - 1) for k in range(count)]
+
+
+class Sweep(BaseModel):
+    """One experiment over one grid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    experiment: str
+    replicates: int = Field(default=1, ge=1)
+    grid: dict[str, list[Any] | Range] = Field(default_factory=dict)
+    fixed: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("grid")
+    @classmethod
+    def _axes_hold_values(cls, grid: dict[str, list[Any] | Range]) -> dict[str, list[Any] | Range]:
+        for name, axis in grid.items():
+            if isinstance(axis, list) and not axis:
+                raise ValueError(f"axis {name} is empty")
+        return grid
+
+
+class Study(BaseModel):
+    """A named set of sweeps with one seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    seed: int = Field(default=0, ge=0)
+    sweeps: dict[str, Sweep] = Field(min_length=1)
+
+
+def shipped_studies() -> dict[str, str]:
+    """Name -> text of every study file that comes with interlip."""
+    folder = resources.files("tasks.studies")
+    return {
+        item.name.removesuffix(".toml"): item.read_text(encoding="utf-8")
+        for item in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if item.name.endswith(".toml")
+    }
+
+
+def load_study(source: str, overrides: Iterable[str] = ()) -> Study:
+    """Read a study from a file, or a shipped one by name, and check every key and value.
+
+    Args:
+        source: path of a .toml file, or a name from `shipped_studies`.
+        overrides: `a.b=value` texts applied before checking; values are TOML.
+    Raises:
+        InputError: one sentence that names the key, and the nearest known one where a key is unknown.
+    """
+    shipped = shipped_studies()
+    if source in shipped:
+        text, origin = shipped[source], f"study {source}"
+    else:
+        path = Path(source)
+        if not path.is_file():
+            near = difflib.get_close_matches(source, shipped, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; shipped studies: {', '.join(shipped)}"
+            raise InputError(f"there is no study file and no shipped study {source!r}{hint}")
+        try:
+            text, origin = path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the study {source}: {error}") from None
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{origin} is not valid TOML: {error}") from None
+    return parse_study(apply_overrides(raw, overrides), origin)
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Set dotted keys: `sweeps.lipschitz.replicates=5`; a value that is not TOML is taken as text."""
+    found: dict[str, Any] = _copy(raw)
+    for text in overrides:
+        path, equals, value_text = text.partition("=")
+        keys = [key.strip() for key in path.split(".")]
+        if not equals or not all(keys):
+            raise InputError(f"--set needs the form a.b=value, got {text!r}")
+        try:
+            value = tomllib.loads(f"value = {value_text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = value_text.strip()
+        place: Any = found
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set {text}: {key} is a value, not a table")
+        place[keys[-1]] = value
+    return found
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def parse_study(raw: Mapping[str, Any], origin: str) -> Study:
+    """Check a study's keys, its experiments and every configuration of its grids."""
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_explain(error, _known_keys)}") from None
+    for name, sweep in study.sweeps.items():
+        experiment = experiment_named(sweep.experiment)
+        for config in _configs(sweep, experiment, f"{origin}: sweeps.{name}"):
+            del config
+    return study
+
+
+def _known_keys(location: tuple[Any, ...]) -> Iterable[str]:
+    if len(location) >= 3 and location[0] == "sweeps":
+        return Range.model_fields if len(location) > 4 else Sweep.model_fields
+    return Study.model_fields
+
+
+def _explain(error: ValidationError, known: Any) -> str:
+    """The first thing that is wrong, in one sentence."""
+    first = error.errors()[0]
+    location = tuple(part for part in first["loc"] if part not in ("Range", "list[any]"))
+    where = ".".join(str(part) for part in location)
+    if first["type"] == "extra_forbidden":
+        names = list(known(location))
+        near = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {where!r}{hint} (known: {', '.join(names)})"
+    if first["type"] == "missing":
+        return f"the key {where!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]}, got {first.get('input')!r}"
+
+
+def _configs(sweep: Sweep, experiment: AbstractExperiment[Any], origin: str) -> Iterator[Config]:
+    """Every grid cell as a checked configuration, the last axis fastest."""
+    twice = sorted(set(sweep.grid) & set(sweep.fixed))
+    if twice:
+        raise InputError(f"{origin}: {twice[0]!r} stands in both grid and fixed")
+    axes = {name: axis.values() if isinstance(axis, Range) else axis for name, axis in sweep.grid.items()}
+    for values in itertools.product(*axes.values()):
+        cell = dict(sweep.fixed) | dict(zip(axes, values, strict=True))
+        try:
+            yield experiment.config_type.model_validate(cell)
+        except ValidationError as error:
+            kind = experiment.config_type.model_fields
+            raise InputError(f"{origin}: {_explain(error, lambda _, names=kind: names)}") from None
+
+
+def expand(study: Study) -> Iterator[Trial]:
+    """Every trial of a study, cell by cell; replicates of a cell follow each other."""
+    for name, sweep in study.sweeps.items():
+        experiment = experiment_named(sweep.experiment)
+        for config in _configs(sweep, experiment, f"study {study.name}: sweeps.{name}"):
+            params = config.model_dump(mode="python")
+            for replicate in range(sweep.replicates):
+                yield Trial(name, sweep.experiment, params, replicate, study.seed)
