@@ -1,0 +1,1 @@
+"""Where it runs: executors, the runner, jobs and the command line."""

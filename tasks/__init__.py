@@ -1,0 +1,1 @@
+"""Experiments: pure functions from configurations and random streams to measurements."""

@@ -1,0 +1,1 @@
+"""What happened: records, Parquet parts and MLflow; knows no mathematics."""

@@ -1,0 +1,1 @@
+"""Constructions of interpolating networks, one per file; `solvers.registry` is their table."""

@@ -1,0 +1,1 @@
+"""Methods for Lipschitz constants, one per file; `solvers.registry` is their table."""

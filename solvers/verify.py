@@ -1,0 +1,97 @@
+"""A second opinion: rechecks a result without the solver that made it.
+
+The witness is recomputed in exact rational arithmetic: the point lies strictly inside the domain and strictly inside
+the region of its pattern, and the gradient there is long enough for the lower bound. The certificate is replayed by a
+checker of its own kind (`CERTIFICATE_CHECKERS`). A result without a certificate has its upper bound reported as
+unproved, never as wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from solvers.domains import Box
+from solvers.exact_arithmetic import DyadicArray, norm_at_least
+from solvers.networks import ReluNetwork
+from solvers.problems import LipschitzProblem
+from solvers.results import Witness
+
+__all__ = ["Check", "check_witness", "exact_gradient"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: what, whether it holds, and why not."""
+
+    subject: str
+    holds: bool
+    reason: str
+
+
+def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: float) -> Check:
+    """Whether the lower bound is attained at the witness, in exact arithmetic."""
+    if lower == 0.0:
+        return Check("lower bound", True, "0 is a lower bound of every norm")
+    if witness is None:
+        return Check("lower bound", False, f"the lower bound {lower!r} comes without a witness")
+    network = problem.network
+    if witness.point.shape != (network.input_dimension,):
+        return Check(
+            "lower bound", False, f"the witness must have shape ({network.input_dimension},), got {witness.point.shape}"
+        )
+    if tuple(len(layer) for layer in witness.pattern) != network.widths:
+        return Check("lower bound", False, "the pattern of the witness does not have the network's widths")
+    if not np.isfinite(witness.point).all():
+        return Check("lower bound", False, "the witness is not a point: it has NaN or infinite coordinates")
+    outside = _outside(problem, witness)
+    if outside is not None:
+        return Check("lower bound", False, outside)
+    gradient = exact_gradient(network, witness)
+    if isinstance(gradient, str):
+        return Check("lower bound", False, gradient)
+    if not norm_at_least(gradient, problem.dual_p, lower):
+        size = float(max((abs(g) for g in gradient), default=Fraction(0)))
+        return Check(
+            "lower bound",
+            False,
+            f"the gradient at the witness is shorter than the lower bound {lower!r} (largest entry {size:.6g})",
+        )
+    return Check("lower bound", True, "the witness lies strictly inside its region and its gradient is long enough")
+
+
+def _outside(problem: LipschitzProblem, witness: Witness) -> str | None:
+    if isinstance(problem.domain, Box) and not problem.domain.strictly_contains(witness.point):
+        k = int(np.argmin(np.minimum(witness.point - problem.domain.lower, problem.domain.upper - witness.point)))
+        return f"coordinate {k} of the witness, {float(witness.point[k])!r}, is not strictly inside the box"
+    return None
+
+
+def exact_gradient(network: ReluNetwork, witness: Witness) -> list[Fraction] | str:
+    """The gradient of a one-output network on the region of the witness, as d exact fractions.
+
+    Returns a sentence instead when the witness is not strictly inside the region of its pattern. A neuron whose
+    pre-activation is identically zero on the region is undetermined, and adds nothing under either sign.
+    """
+    point = DyadicArray.of(witness.point[:, None])
+    d = network.input_dimension
+    slope = DyadicArray(np.eye(d, dtype=int).astype(object), 0)
+    offset = DyadicArray(np.zeros((d, 1), dtype=int).astype(object), 0)
+    for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+        matrix = DyadicArray.of(w)
+        slope = matrix @ slope
+        offset = (matrix @ offset) + DyadicArray.of(b[:, None])
+        if k == network.depth:
+            break
+        active = np.asarray(witness.pattern[k], dtype=bool)
+        signs = (slope @ point + offset).signs()[:, 0]
+        kinks = np.flatnonzero((signs == 0) & (slope.signs() != 0).any(axis=1))
+        if kinks.size:
+            return f"the witness lies on a kink: neuron {kinks[0]} of hidden layer {k} is exactly 0 there"
+        wrong = np.flatnonzero((signs > 0) & ~active | (signs < 0) & active)
+        if wrong.size:
+            return f"neuron {wrong[0]} of hidden layer {k} has the other sign at the witness than in its pattern"
+        slope, offset = slope.keep(active), offset.keep(active)
+    return slope.fractions()
