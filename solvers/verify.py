@@ -21,6 +21,9 @@ from solvers.results import Witness
 
 __all__ = ["Check", "check_witness", "exact_gradient"]
 
+# The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
+GRADIENT_TOLERANCE = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -52,6 +55,11 @@ def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: flo
     gradient = exact_gradient(network, witness)
     if isinstance(gradient, str):
         return Check("lower bound", False, gradient)
+    exact = np.array([float(g) for g in gradient])
+    stated = np.asarray(witness.gradient, dtype=np.float64)
+    allowed = GRADIENT_TOLERANCE * np.abs(exact).max(initial=0.0)
+    if stated.shape != exact.shape or np.abs(stated - exact).max() > allowed:
+        return Check("lower bound", False, "the gradient of the witness is not the gradient of its region")
     if not norm_at_least(gradient, problem.dual_p, lower):
         size = float(max((abs(g) for g in gradient), default=Fraction(0)))
         return Check(
