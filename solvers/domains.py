@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from solvers.errors import InputError
 from solvers.norms import FloatArray
 
-__all__ = ["Box", "Domain", "WholeSpace"]
+__all__ = ["Box", "Domain", "WholeSpace", "domain_from_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,19 @@ class Box:
 
 
 Domain: TypeAlias = WholeSpace | Box
+
+
+def domain_from_json(value: Mapping[str, Any]) -> Domain:
+    """The domain that `describe` wrote down.
+
+    Raises:
+        InputError: not such a description.
+    """
+    try:
+        if value["kind"] == "global":
+            return WholeSpace(int(value["dimension"]))
+        if value["kind"] == "box":
+            return Box(value["lower"], value["upper"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the domain of the result cannot be read: {error}") from None
+    raise InputError(f"the domain of the result must be of kind 'global' or 'box', got {value['kind']!r}")

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from solvers.domains import Domain
-from solvers.errors import SoundnessError
+from solvers.errors import InputError, SoundnessError
 from solvers.norms import FloatArray, exponent_label
 from solvers.regions import ActivationPattern
 
@@ -55,6 +58,26 @@ class Witness:
             "pattern": ["".join("1" if on else "0" for on in layer) for layer in self.pattern],
             "gradient": self.gradient.tolist(),
         }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Witness:
+        """The witness that `to_json` wrote down.
+
+        Raises:
+            InputError: not such a description.
+        """
+        try:
+            pattern = tuple(_bits(layer) for layer in value["pattern"])
+            point, gradient = (np.array(value[key], dtype=np.float64) for key in ("point", "gradient"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the witness of the result cannot be read: {error}") from None
+        return cls(point, pattern, gradient)
+
+
+def _bits(text: str) -> NDArray[np.bool_]:
+    if set(text) - {"0", "1"}:
+        raise ValueError(f"a pattern holds only the digits 0 and 1, got {text!r}")
+    return np.array([digit == "1" for digit in text], dtype=bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
