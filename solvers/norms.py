@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -10,7 +11,15 @@ from numpy.typing import NDArray
 
 from solvers.errors import InputError
 
-__all__ = ["FloatArray", "check_exponent", "dual_exponent", "exponent_label", "parse_exponent", "vector_norm"]
+__all__ = [
+    "FloatArray",
+    "check_exponent",
+    "dual_exponent",
+    "exponent_label",
+    "parse_exponent",
+    "scalar_norm",
+    "vector_norm",
+]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -73,3 +82,18 @@ def vector_norm(vectors: FloatArray, exponent: float, axis: int = -1) -> FloatAr
     scale = np.where(largest > 0, largest, 1.0)
     total = ((sizes / scale) ** q).sum(axis=axis)
     return np.squeeze(scale, axis=axis) * total ** (1 / q)
+
+
+def scalar_norm(vector: Sequence[float], exponent: float) -> float:
+    """l_q norm of one vector, with correctly rounded sums: the same bits on every machine with the same libm.
+
+    Relative error below 1e-15 (a few units in the last place).
+    """
+    q = check_exponent(exponent)
+    sizes = [abs(value) for value in vector]
+    largest = max(sizes, default=0.0)
+    if largest == 0 or math.isinf(q):
+        return largest
+    if q == 1:
+        return math.fsum(sizes)
+    return largest * math.fsum([(size / largest) ** q for size in sizes]) ** (1 / q)

@@ -6,10 +6,17 @@ import difflib
 
 from solvers.errors import InputError
 from solvers.lipschitz._base import AbstractLipschitzSolver
+from solvers.lipschitz.norm_product import NormProduct
+from solvers.lipschitz.sampling import Sampling
+from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
 __all__ = ["LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
 
-_ALL: tuple[AbstractLipschitzSolver, ...] = ()
+_ALL: tuple[AbstractLipschitzSolver, ...] = (
+    VertexEnumeration(),
+    Sampling(),
+    NormProduct(),
+)
 
 LIPSCHITZ_SOLVERS: dict[str, AbstractLipschitzSolver] = {solver.name: solver for solver in _ALL}
 

@@ -1,0 +1,121 @@
+"""Lower bounds from gradients at random points: any depth, any p, any domain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from solvers.budget import Budget
+from solvers.domains import Box, Domain, WholeSpace
+from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.networks import ReluNetwork
+from solvers.norms import FloatArray, scalar_norm, vector_norm
+from solvers.problems import LipschitzProblem
+from solvers.regions import LinearRegion, pattern_at
+from solvers.results import LipschitzBounds, Status, Witness
+
+__all__ = ["Sampling", "draw_points", "gradients_at", "rounding_slack", "witness_bound"]
+
+BLOCK = 4096
+
+
+def draw_points(domain: Domain, count: int, network: ReluNetwork, rng: np.random.Generator) -> FloatArray:
+    """Points where gradients are worth a look: uniform on a box; on R^d at the scales where neurons switch.
+
+    On R^d half of the points are Gaussian at log-uniform scales around the distances of the first layer's kinks from
+    the origin, half lie next to a random kink of the first layer, where cells are small and a global draw rarely falls.
+
+    Returns:
+        Shape (count, d).
+    """
+    d = domain.dimension
+    if isinstance(domain, Box):
+        return rng.uniform(domain.lower, domain.upper, size=(count, d))
+    w, b = network.weights[0], network.biases[0]
+    lengths = np.sqrt((w**2).sum(axis=1))
+    moving = lengths > 0
+    distances = np.abs(b[moving] / lengths[moving])
+    typical = float(np.median(distances)) if moving.any() and distances.any() else 1.0
+    scales = typical * np.exp(rng.uniform(-3.0, 3.0, size=(count, 1)))
+    points = rng.standard_normal((count, d)) * scales
+    if moving.any():
+        near = rng.integers(0, int(moving.sum()), size=count // 2)
+        rows, offsets = w[moving][near], b[moving][near]
+        half = points[: count // 2]
+        height = ((half * rows).sum(axis=1) + offsets) / (rows**2).sum(axis=1)
+        points[: count // 2] = half - (height * (1 - 1e-3))[:, None] * rows
+    return points
+
+
+def gradients_at(network: ReluNetwork, points: FloatArray) -> FloatArray:
+    """Gradients of a one-output network at points (count, d), kinks read as inactive; shape (count, d)."""
+    patterns = [z > 0 for z in network.pre_activations(points)]
+    rows = np.broadcast_to(network.weights[-1], (len(points), network.weights[-1].shape[1]))
+    for w, active in zip(reversed(network.weights[:-1]), reversed(patterns), strict=True):
+        rows = (rows * active) @ w
+    return np.array(rows)
+
+
+def rounding_slack(network: ReluNetwork, q: float) -> float:
+    """Bound on the error in l_q of a gradient multiplied out in float64, whatever the order of additions.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.5: a product of L + 1 matrices has an
+    entrywise error below (sum of inner dimensions + L) u |W_L| ... |W_0|.
+    """
+    product = np.abs(network.weights[-1])
+    terms = network.depth + 2
+    for w in reversed(network.weights[:-1]):
+        product = product @ np.abs(w)
+        terms += w.shape[0]
+    return float(vector_norm(product[0], q)) * terms * 2.0**-51
+
+
+def witness_bound(problem: LipschitzProblem, point: FloatArray) -> tuple[float, Witness | None]:
+    """The lower bound that a point proves, rounded downward; (0, None) unless strictly inside region and domain."""
+    network = problem.network
+    pattern = pattern_at(network, point)
+    region = LinearRegion(network, pattern)
+    if not (region.strictly_contains(point) and problem.domain.strictly_contains(point)):
+        return 0.0, None
+    gradient = region.gradient()[0]
+    q = problem.dual_p
+    lower = (scalar_norm(gradient.tolist(), q) - rounding_slack(network, q)) * (1 - 1e-14)
+    return (lower, Witness(np.array(point), pattern, gradient)) if lower > 0 else (0.0, None)
+
+
+@dataclass(frozen=True)
+class Sampling(AbstractLipschitzSolver):
+    """The longest gradient at random points.
+
+    Attributes:
+        points: how many, unless the budget's `nodes` says another number.
+    """
+
+    points: int = 16384
+    name: ClassVar[str] = "sampling"
+    summary: ClassVar[str] = "lower bound from gradients at random points: any size, any p"
+    gives: ClassVar[Gives] = Gives.LOWER
+    domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        deadline = budget.start()
+        wanted = self.points if budget.nodes is None else budget.nodes
+        best, witness, drawn = 0.0, None, 0
+        while drawn < wanted and not deadline.is_over:
+            points = draw_points(problem.domain, min(BLOCK, wanted - drawn), problem.network, rng)
+            drawn += len(points)
+            norms = vector_norm(gradients_at(problem.network, points), problem.dual_p)
+            # The longest may sit on a kink; the next ones then stand in.
+            for k in np.argsort(-norms)[:8]:
+                if norms[k] <= best:
+                    break
+                lower, found = witness_bound(problem, points[k])
+                if found is not None and lower > best:
+                    best, witness = lower, found
+                    break
+        status = Status.BUDGET_SPENT if drawn < wanted else Status.BOUNDED
+        stats = {"points": float(drawn), "wall_seconds": deadline.elapsed}
+        return LipschitzBounds(best, math.inf, status, self.name, problem.p, problem.domain, witness, None, stats)
