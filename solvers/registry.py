@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 
 from solvers.errors import InputError
+from solvers.interpolation._base import AbstractInterpolator
+from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
-__all__ = ["LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
+__all__ = ["INTERPOLATORS", "LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
 
 _ALL: tuple[AbstractLipschitzSolver, ...] = (
     VertexEnumeration(),
@@ -19,6 +21,10 @@ _ALL: tuple[AbstractLipschitzSolver, ...] = (
 )
 
 LIPSCHITZ_SOLVERS: dict[str, AbstractLipschitzSolver] = {solver.name: solver for solver in _ALL}
+
+INTERPOLATORS: dict[str, type[AbstractInterpolator]] = {
+    FullyConnected.name: FullyConnected,
+}
 
 
 def lipschitz_solver_named(name: str) -> AbstractLipschitzSolver:

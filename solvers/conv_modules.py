@@ -1,0 +1,124 @@
+"""The layers of convolutional threshold networks as torch modules, exact where torch's own would only be near.
+
+Both convolutions are `torch.nn.Conv2d`, with its parameters, circular 'same' padding and state_dict; loading the state
+into plain Conv2d layers gives the same network up to rounding. What they change is how the sums are taken.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from solvers.interpolation.fourier_correlations import (
+    FourierTables,
+    conjugate_blocks,
+    fourier_batch,
+    fourier_error_bound,
+    samples_per_block,
+)
+
+__all__ = ["AnyOverTranslations", "MaskCorrelation2d", "OrderedConv2d", "Threshold"]
+
+# A float32 holds every whole and half number below this exactly.
+FLOAT32_COUNTS = 2**22
+# Seconds a multiply-add of torch's float32 convolution and of the Fourier way's float64 products, on one core.
+SECONDS_DIRECT = 0.3e-10
+SECONDS_FOURIER = 1.0e-10
+
+
+class OrderedConv2d(torch.nn.Conv2d):
+    """A circular convolution that adds its products one at a time: b_k first, then in the order (c, p, q).
+
+    torch's own convolution is a matrix product, whose sums may run in another order at another position; a
+    pre-activation within rounding of 0 could then have one sign on x and another on a translate of x. Here every
+    position takes the same steps, each an elementwise product or sum rounded once, so translating the input
+    translates the output exactly, on every device.
+    """
+
+    def __init__(self, channels: int, filters: int, kernel_size: tuple[int, int]) -> None:
+        super().__init__(
+            channels, filters, kernel_size, padding="same", padding_mode="circular", dtype=torch.float64
+        )
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Pre-activations (N, n, H, W) of images (N, C, H, W)."""
+        assert self.bias is not None
+        height, width = input.shape[-2:]
+        kernel_height, kernel_width = self.kernel_size
+        above, left = (kernel_height - 1) // 2, (kernel_width - 1) // 2
+        pads = (left, kernel_width - 1 - left, above, kernel_height - 1 - above)
+        padded = torch.nn.functional.pad(input, pads, mode="circular")
+        sums = self.bias[:, None, None].repeat(len(input), 1, height, width)
+        for c in range(self.in_channels):
+            for p in range(kernel_height):
+                for q in range(kernel_width):
+                    window = padded[:, c : c + 1, p : p + height, q : q + width]
+                    sums = sums + self.weight[:, c, p, q, None, None] * window
+        return sums
+
+
+class Threshold(torch.nn.Module):
+    """sigma(t) = 1 if t > 0, else 0."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return (values > 0).to(self.dtype)
+
+
+class MaskCorrelation2d(torch.nn.Conv2d):
+    """The second layer: m - 1/2 - <u, T z> for every T, by full-size circular convolution with the filters -u.
+
+    The half keeps every value at least 1/2 away from the threshold. Products are whole numbers, so a direct convolution
+    is exact (below 2^22 in float32, below 2^53 in float64); large images go through Fourier transforms in float64,
+    rounded to whole numbers where `fourier_error_bound` proves that exact too.
+
+    Args:
+        filters: n, maps of the first layer.
+        neurons: q.
+        size: (H, W) of the maps.
+    """
+
+    def __init__(self, filters: int, neurons: int, size: tuple[int, int]) -> None:
+        self_dtype = torch.float32 if filters * size[0] * size[1] < FLOAT32_COUNTS else torch.float64
+        super().__init__(filters, neurons, size, padding="same", padding_mode="circular", dtype=self_dtype)
+        half, positions = size[1] // 2 + 1, size[0] * size[1]
+        transform = 2 * half * positions + 4 * half * size[0] ** 2
+        direct = neurons * filters * positions**2 * SECONDS_DIRECT
+        fourier = ((neurons + filters) * transform + 4 * neurons * filters * half * size[0]) * SECONDS_FOURIER
+        self.by_fourier = fourier < direct and fourier_error_bound(filters, *size) < 0.5
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, q, H, W) from maps (N, n, H, W)."""
+        if not self.by_fourier:
+            return super().forward(input)
+        assert self.bias is not None
+        height, width = self.kernel_size
+        tables = FourierTables.of(height, width).map(lambda matrix: torch.tensor(matrix, device=input.device))
+        batch = fourier_batch(self.in_channels, height, width)
+        step = samples_per_block(self.in_channels, height, width, batch)
+        found = torch.empty(len(input), self.out_channels, height, width, dtype=self.weight.dtype, device=input.device)
+        for first in range(0, len(input), step):
+            spectra = self._spectra(tables, input[first : first + step])
+            for begin in range(0, self.out_channels, batch):
+                neurons = slice(begin, begin + batch)
+                parts = self._spectra(tables, self.weight[neurons]).reshape(tables.frequencies, 2, self.in_channels, -1)
+                masks = conjugate_blocks(parts[:, 0].transpose(1, 2), parts[:, 1].transpose(1, 2), torch.cat)
+                values = torch.round(tables.back(torch.matmul(masks, spectra))).permute(3, 2, 1, 0)
+                found[first : first + step, neurons] = values.to(found.dtype)
+        # A 'same' convolution starts reading (H - 1) // 2 above and (W - 1) // 2 left of each position.
+        shifted = torch.roll(found, ((height - 1) // 2, (width - 1) // 2), dims=(2, 3))
+        return shifted + self.bias[:, None, None]
+
+    def _spectra(self, tables: FourierTables, maps: torch.Tensor) -> torch.Tensor:
+        flat = maps.to(torch.float64).permute(3, 2, 1, 0).reshape(tables.width, -1)
+        spectra: torch.Tensor = tables.spectra(flat, self.in_channels)
+        return spectra
+
+
+class AnyOverTranslations(torch.nn.Module):
+    """Global max-pooling: (N, q, H, W) to (N, q)."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_max_pool2d(values, 1).flatten(1)

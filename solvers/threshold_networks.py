@@ -1,0 +1,92 @@
+"""Two-hidden-layer threshold networks: what the fully connected construction builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.errors import InputError
+from solvers.interpolation.bit_features import Words, unpack_words
+from solvers.norms import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["NO_CLASS", "ThresholdNetwork"]
+
+# What a network of several detectors answers where none of them fires.
+NO_CLASS = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ThresholdNetwork:
+    """Phi(x) = 1[W x + b > 0]; detector k fires on x when <u, Phi(x)> < m for one of its neurons (u, m).
+
+    With two classes there is one detector, for the covered class "-": where it is silent the answer is the other
+    class. With more classes every class has one, and the answer is the class whose detector fires with most neurons;
+    the first such class on a tie; `NO_CLASS` where all are silent. When the network interpolates, exactly one fires.
+
+    Attributes:
+        weights: W, (n, d). biases: b, (n,).
+        masks: per detector the packed rows u, (M_k, ceil(n / 64)).
+        thresholds: per detector the m, (M_k,).
+        detector_classes: per detector the index of its class.
+        classes: the labels, sorted.
+    Source: [DFG24], Algorithm 2.
+    """
+
+    weights: FloatArray
+    biases: FloatArray
+    masks: tuple[Words, ...]
+    thresholds: tuple[NDArray[np.int64], ...]
+    detector_classes: tuple[int, ...]
+    classes: tuple[object, ...]
+
+    def __post_init__(self) -> None:
+        words = -(-self.first_layer_width // 64)
+        for mask, threshold in zip(self.masks, self.thresholds, strict=True):
+            if mask.shape != (len(threshold), words):
+                raise InputError(f"masks must have shape (M, {words}) = ({len(threshold)}, {words}), got {mask.shape}")
+        if len(self.classes) < 2 or len(self.detector_classes) != (1 if len(self.classes) == 2 else len(self.classes)):
+            raise InputError("two classes take one detector, K > 2 classes take K")
+
+    @property
+    def first_layer_width(self) -> int:
+        """n."""
+        return len(self.biases)
+
+    @property
+    def second_layer_widths(self) -> tuple[int, ...]:
+        """Neurons of every detector."""
+        return tuple(len(threshold) for threshold in self.thresholds)
+
+    @property
+    def second_layer_width(self) -> int:
+        """Neurons of all detectors together."""
+        return sum(self.second_layer_widths)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of both hidden layers and of the output."""
+        n, d = self.weights.shape
+        hidden = self.second_layer_width
+        return n * (d + 1) + hidden * (n + 1) + hidden + len(self.detector_classes)
+
+    def to_torch(self, device: str = "cpu") -> torch.nn.Module:
+        """The network as a module of Linear layers and thresholds; see `torch_threshold.ThresholdModule`."""
+        from solvers.torch_threshold import ThresholdModule
+
+        n = self.first_layer_width
+        rows = [unpack_words(mask, n) for mask in self.masks]
+        return ThresholdModule(
+            self.weights, self.biases, rows, self.thresholds, self.detector_classes, len(self.classes), device
+        )
+
+    def predict(self, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]:
+        """Class indices (N,) of points (N, d), by the exported torch module."""
+        from solvers.torch_threshold import predict
+
+        return predict(self.to_torch(device), points, device)
