@@ -6,6 +6,7 @@ import difflib
 
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator
+from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.norm_product import NormProduct
@@ -24,6 +25,7 @@ LIPSCHITZ_SOLVERS: dict[str, AbstractLipschitzSolver] = {solver.name: solver for
 
 INTERPOLATORS: dict[str, type[AbstractInterpolator]] = {
     FullyConnected.name: FullyConnected,
+    Convolutional.name: Convolutional,
 }
 
 

@@ -7,11 +7,36 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.errors import SoundnessError
+from solvers.errors import InputError, SoundnessError
 from solvers.interpolants import Interpolant
 from solvers.problems import InterpolationProblem
 
-__all__ = ["AbstractInterpolator"]
+__all__ = ["AbstractInterpolator", "check_first_layer", "detected_classes"]
+
+
+def check_first_layer(width: int, max_bias: float) -> None:
+    """Raise InputError unless n >= 1 and 0 <= lambda < inf."""
+    if width < 1:
+        raise InputError(f"the first layer needs a width of at least 1, got {width}")
+    if not 0 <= max_bias < np.inf:
+        raise InputError(f"the maximal bias must be a finite number >= 0, got {max_bias}")
+
+
+def detected_classes(problem: InterpolationProblem, minus: object) -> tuple[int, ...]:
+    """Indices of the classes that get a second layer: every one of K > 2, one of two.
+
+    Args:
+        minus: for two classes, the label of the covered one; the last in sorted order when None.
+    Raises:
+        InputError: there is no class `minus`, or it is chosen among more than two.
+    """
+    if minus is not None and minus not in problem.classes:
+        raise InputError(f"there is no class {minus!r}; the classes are {list(problem.classes)}")
+    if len(problem.classes) > 2:
+        if minus is not None:
+            raise InputError("a covered class can be chosen for two classes only: with more each one is covered")
+        return tuple(range(len(problem.classes)))
+    return (1 if minus is None else problem.classes.index(minus),)
 
 
 class AbstractInterpolator(abc.ABC):

@@ -9,9 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.errors import InputError
 from solvers.interpolants import Interpolant
-from solvers.interpolation._base import AbstractInterpolator
+from solvers.interpolation._base import AbstractInterpolator, check_first_layer, detected_classes
 from solvers.interpolation.bit_features import Words, feature_words
 from solvers.interpolation.covering_layer import cover_class
 from solvers.problems import InterpolationProblem
@@ -40,10 +39,7 @@ class FullyConnected(AbstractInterpolator):
     summary: ClassVar[str] = "random first layer, second layer by covering one class after the other"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise InputError(f"the first layer needs a width of at least 1, got {self.width}")
-        if not 0 <= self.max_bias < np.inf:
-            raise InputError(f"the maximal bias must be a finite number >= 0, got {self.max_bias}")
+        check_first_layer(self.width, self.max_bias)
 
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Interpolant:
         started = time.perf_counter()
@@ -56,7 +52,7 @@ class FullyConnected(AbstractInterpolator):
         words = feature_words(problem.points[rows], weights, biases)
         featured = time.perf_counter()
         masks, thresholds, centres, passes = [], [], [], 0
-        detectors = self._detectors(problem)
+        detectors = detected_classes(problem, self.minus)
         for k in detectors:
             last = int(ends[k])
             first = int(ends[k - 1]) if k else 0
@@ -78,16 +74,6 @@ class FullyConnected(AbstractInterpolator):
             "wall_seconds": finished - started,
         }
         return Interpolant(network, missed, tuple(centres), len(problem.labels), stats)
-
-    def _detectors(self, problem: InterpolationProblem) -> tuple[int, ...]:
-        """Indices of the classes that get a second layer."""
-        if self.minus is not None and self.minus not in problem.classes:
-            raise InputError(f"there is no class {self.minus!r}; the classes are {list(problem.classes)}")
-        if len(problem.classes) > 2:
-            if self.minus is not None:
-                raise InputError("a covered class can be chosen for two classes only: with more each one is covered")
-            return tuple(range(len(problem.classes)))
-        return (1 if self.minus is None else problem.classes.index(self.minus),)
 
 
 def _masks(words: Words, columns: NDArray[np.int64], width: int) -> Words:

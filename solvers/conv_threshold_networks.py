@@ -1,0 +1,137 @@
+"""Translation-invariant convolutional threshold networks: what the convolutional construction builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.errors import InputError
+from solvers.interpolation.conv_features import PackedMaps, packed_features
+from solvers.interpolation.correlations import Method, least_products
+from solvers.interpolation.orbits import as_images
+from solvers.norms import FloatArray
+from solvers.threshold_networks import NO_CLASS
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ConvThresholdNetwork"]
+
+# Points whose features are held at a time.
+ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConvThresholdNetwork:
+    """Phi is a circular convolution with thresholds (`conv_features`); detector k fires on x when
+    min over all H W cyclic translations T of <u, T Phi(x)> < m for one of its neurons (u, m).
+
+    Detectors, classes and the answer are those of `ThresholdNetwork`: one detector for two classes, K for K > 2; the
+    class whose detector fires with most neurons, the first on a tie; `NO_CLASS` where all are silent. F(T x) = F(x)
+    holds exactly, in floating point too, because Phi is evaluated in an order that no translation changes.
+
+    Attributes:
+        shape: (C, H, W) of a point; 1-D signals have H = 1.
+        filters: first layer, (n, C, kh, kw). biases: (n,).
+        masks: per detector the packed 0/1 filters u, (M_k, n, H, W).
+        thresholds: per detector the m, (M_k,).
+        detector_classes: per detector the index of its class.
+        classes: the labels, sorted.
+    Source: the thesis' translation-invariant variant of [DFG24], Algorithm 2.
+    """
+
+    shape: tuple[int, int, int]
+    filters: FloatArray
+    biases: FloatArray
+    masks: tuple[PackedMaps, ...]
+    thresholds: tuple[NDArray[np.int64], ...]
+    detector_classes: tuple[int, ...]
+    classes: tuple[object, ...]
+
+    def __post_init__(self) -> None:
+        channels, height, width = self.shape
+        wanted = f"(n, {channels}, kh, kw) with kh <= {height}, kw <= {width}"
+        if self.filters.ndim != 4 or self.filters.shape[1] != channels or 0 in self.filters.shape:
+            raise InputError(f"filters must have shape {wanted}, got {self.filters.shape}")
+        if self.filters.shape[2] > height or self.filters.shape[3] > width:
+            raise InputError(f"filters must have shape {wanted}, got {self.filters.shape}")
+        if self.biases.shape != (len(self.filters),):
+            raise InputError(f"biases must have shape ({len(self.filters)},), got {self.biases.shape}")
+        for mask, threshold in zip(self.masks, self.thresholds, strict=True):
+            size = len(threshold), len(self.filters), height, width
+            got = (len(mask), mask.filters, mask.height, mask.width)
+            if got != size:
+                raise InputError(f"masks must have shape (M, n, H, W) = {size}, got {got}")
+        if len(self.classes) < 2 or len(self.detector_classes) != (1 if len(self.classes) == 2 else len(self.classes)):
+            raise InputError("two classes take one detector, K > 2 classes take K")
+
+    @property
+    def first_layer_width(self) -> int:
+        """n, the number of filters."""
+        return len(self.biases)
+
+    @property
+    def second_layer_widths(self) -> tuple[int, ...]:
+        """Neurons of every detector."""
+        return tuple(len(threshold) for threshold in self.thresholds)
+
+    @property
+    def second_layer_width(self) -> int:
+        """Neurons of all detectors together."""
+        return sum(self.second_layer_widths)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of both convolutions and of the output; a filter shared by all positions counts once."""
+        n, hidden = self.first_layer_width, self.second_layer_width
+        first = self.filters.size + n
+        return first + hidden * (n * self.shape[1] * self.shape[2] + 1) + hidden + len(self.detector_classes)
+
+    def firing(self, points: FloatArray, method: Method | None = None) -> NDArray[np.int64]:
+        """Neurons of every detector that fire, shape (N, detectors), from packed bits."""
+        images = as_images(np.asarray(points, dtype=np.float64), self.shape)
+        found = np.zeros((len(images), len(self.masks)), np.int64)
+        for begin in range(0, len(images), ROWS):
+            rows = slice(begin, begin + ROWS)
+            maps = packed_features(images[rows], self.filters, self.biases)
+            for k, (mask, threshold) in enumerate(zip(self.masks, self.thresholds, strict=True)):
+                if len(threshold):
+                    found[rows, k] = (least_products(mask, maps, method) < threshold[:, None]).sum(axis=0)
+        return found
+
+    def evaluate(self, points: FloatArray, method: Method | None = None) -> NDArray[np.int64]:
+        """Class indices (N,) of points (N, d) or (N, C, H, W), from packed bits: quicker than `predict`, same answers.
+
+        Args:
+            method: how the products are counted; chosen by size when left out.
+        """
+        firing = self.firing(points, method)
+        if len(self.detector_classes) == 1:
+            covered = self.detector_classes[0]
+            return np.where(firing[:, 0] > 0, covered, 1 - covered)
+        best = np.asarray(self.detector_classes)[firing.argmax(axis=1)]
+        return np.where(firing.any(axis=1), best, NO_CLASS)
+
+    def to_torch(self, device: str = "cpu") -> torch.nn.Module:
+        """The network as Conv2d, step, Conv2d, step, max-pool and Linear; see `conv_modules.ConvThresholdModule`."""
+        from solvers.conv_modules import ConvThresholdModule
+
+        return ConvThresholdModule(
+            self.shape,
+            self.filters,
+            self.biases,
+            self.masks,
+            self.thresholds,
+            self.detector_classes,
+            len(self.classes),
+            device,
+        )
+
+    def predict(self, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]:
+        """Class indices (N,) of points (N, d) or (N, C, H, W), by the exported torch module."""
+        from solvers.torch_threshold import predict
+
+        return predict(self.to_torch(device), as_images(np.asarray(points, dtype=np.float64), self.shape), device)

@@ -1,0 +1,188 @@
+"""Least products over all translations: min over T of <u, T z> for 0/1 feature maps u and z, exact integers.
+
+Two ways, the quicker one chosen by size (`faster_method`):
+
+- **popcount**: u in all its H W positions, AND with z, count bits: n (H W)^2 / 64 word operations a pair, and most
+  pairs are settled without any by counts that no translation changes (`count_bounds`);
+- **fourier** (`fourier_correlations`): a transform each, a matrix product per frequency and a transform back, rounded
+  to integers under a proved error: about H W (n + H + W) multiply-adds a pair, in batches of masks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.errors import InputError
+from solvers.interpolation.bit_features import Words, popcount
+from solvers.interpolation.conv_features import PackedMaps
+from solvers.interpolation.fourier_correlations import CorrelationTransform, fourier_batch, fourier_error_bound
+
+__all__ = [
+    "Method",
+    "complement",
+    "count_bounds",
+    "faster_method",
+    "least_over_rows",
+    "least_products",
+    "rolled_mask",
+    "rows_below",
+]
+
+Method = Literal["popcount", "fourier"]
+
+# Rolled masks of this many bytes stay in a core's second-level cache while the samples pass by.
+TILE_BYTES = 2**20
+CHUNK = 64
+MOST = 2**62
+# Seconds a word of AND and popcount, and a multiply-add of the Fourier way's matrix products, on one core with AVX-512;
+# tests/benchmarks/test_convolutional_speed.py holds the choice between the two to what both really take.
+SECONDS_PER_WORD = 1.25e-10
+SECONDS_PER_MULTIPLY_ADD = 0.8e-10
+# `count_bounds` spares popcount many pairs, and the Fourier way transforms masks that a neuron before them makes idle.
+HEAD_START = 0.5
+
+
+def faster_method(filters: int, height: int, width: int, masks: int) -> Method:
+    """The way that should take less time for this many masks against many samples."""
+    if fourier_error_bound(filters, height, width) >= 0.5:
+        return "popcount"
+    half, positions = width // 2 + 1, height * width
+    transform = 2 * half * positions + 4 * half * height * height
+    batch = min(masks, fourier_batch(filters, height, width))
+    fourier = transform * (1 + filters / batch) + 4 * filters * half * height
+    popcount = positions * positions * filters / 64
+    quicker = fourier * SECONDS_PER_MULTIPLY_ADD < HEAD_START * popcount * SECONDS_PER_WORD
+    return "fourier" if quicker else "popcount"
+
+
+def complement(maps: PackedMaps) -> PackedMaps:
+    """The masks u = 1[z = 0] of feature maps z; bits beyond the last filter stay 0."""
+    inverted = np.bitwise_not(maps.maps(slice(None)))
+    if maps.filters % 8:
+        inverted[..., -1] &= np.uint8((1 << maps.filters % 8) - 1)
+    return PackedMaps.packed(inverted, maps.filters)
+
+
+def rolled_mask(masks: PackedMaps, row: int) -> Words:
+    """One mask in all its positions, shape (H W, L)."""
+    maps = np.tile(masks.maps(slice(row, row + 1))[0], (2, 2, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(maps, (masks.height, masks.width), axis=(0, 1))
+    windows = windows[: masks.height, : masks.width].transpose(0, 1, 3, 4, 2)
+    return PackedMaps.packed(windows.reshape(-1, *windows.shape[2:]), masks.filters).words
+
+
+def count_bounds(zeros: NDArray[np.int32], counts: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Lower bounds on min over T of <u, T z> from the ones per filter, which no translation changes.
+
+    In each filter the zeros of u can hide no more ones of z than there are zeros.
+
+    Args:
+        zeros: shape (n,), zeros of u per filter: for u = 1[Phi(x*) = 0] the ones of Phi(x*).
+        counts: shape (N, n), ones of z per filter.
+    Returns:
+        Shape (N,).
+    """
+    return np.maximum(counts - zeros, 0).sum(axis=1, dtype=np.int64)
+
+
+def least_over_rows(rolled: Words, words: Words, rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> int:
+    """min over the rows and over T of <u, T z>.
+
+    Args:
+        rolled: `rolled_mask`.
+        words: all samples, shape (N, L).
+        rows: at least one row, sorted by `bounds`, so that what cannot lower the minimum is left out.
+        bounds: lower bounds of the rows' least products, increasing.
+    """
+    return int(_least_over_rows(rolled, words, rows, bounds, _tile(rolled)))
+
+
+def rows_below(rolled: Words, words: Words, rows: NDArray[np.int64], limit: int) -> NDArray[np.bool_]:
+    """For every row whether <u, T z> < limit for some T."""
+    return _rows_below(rolled, words, rows, limit, _tile(rolled))
+
+
+def least_products(masks: PackedMaps, maps: PackedMaps, method: Method | None = None) -> NDArray[np.int64]:
+    """min over T of <u_b, T z_s> for all pairs, shape (B, S).
+
+    Args:
+        masks: u_b, packed, shape (B, n, H, W).
+        maps: z_s, packed, of the same n, H, W.
+        method: the quicker one when left out; both give the same integers.
+    Raises:
+        InputError: "fourier" where its rounding error is not proved to be below 1/2.
+    """
+    size = masks.filters, masks.height, masks.width
+    chosen = faster_method(*size, len(masks)) if method is None else method
+    found = np.empty((len(masks), len(maps)), np.int64)
+    if chosen == "popcount":
+        for row in range(len(masks)):
+            rolled = rolled_mask(masks, row)
+            _least_each(rolled, maps.words, found[row], _tile(rolled))
+        return found
+    if fourier_error_bound(*size) >= 0.5:
+        raise InputError(f"rounding is not proved harmless at (n, H, W) = {size}: use the popcount method")
+    step = fourier_batch(*size)
+    for begin in range(0, len(masks), step):
+        rows = np.arange(begin, min(begin + step, len(masks)))
+        found[rows] = CorrelationTransform(masks.take(rows)).least(maps)
+    return found
+
+
+def _tile(rolled: Words) -> int:
+    return max(1, TILE_BYTES // (8 * rolled.shape[1]))
+
+
+@numba.njit(cache=True, nogil=True)
+def _product(first: Words, second: Words) -> int:
+    """Ones that two bit strings share."""
+    total = 0
+    for w in range(len(first)):
+        total += popcount(first[w] & second[w])
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _least_each(rolled: Words, words: Words, found: NDArray[np.int64], tile: int) -> None:
+    found[:] = MOST
+    for begin in range(0, len(rolled), tile):
+        for s in range(len(words)):
+            for t in range(begin, min(begin + tile, len(rolled))):
+                found[s] = min(found[s], _product(rolled[t], words[s]))
+
+
+@numba.njit(cache=True, nogil=True)
+def _least_over_rows(
+    rolled: Words, words: Words, rows: NDArray[np.int64], bounds: NDArray[np.int64], tile: int
+) -> int:
+    best = MOST
+    for chunk in range(0, len(rows), CHUNK):
+        if bounds[chunk] >= best:
+            break
+        for begin in range(0, len(rolled), tile):
+            for r in range(chunk, min(chunk + CHUNK, len(rows))):
+                if bounds[r] >= best:
+                    break
+                for t in range(begin, min(begin + tile, len(rolled))):
+                    best = min(best, _product(rolled[t], words[rows[r]]))
+        if best == 0:
+            break
+    return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _rows_below(rolled: Words, words: Words, rows: NDArray[np.int64], limit: int, tile: int) -> NDArray[np.bool_]:
+    below = np.zeros(len(rows), np.bool_)
+    for begin in range(0, len(rolled), tile):
+        for r in range(len(rows)):
+            if below[r]:
+                continue
+            for t in range(begin, min(begin + tile, len(rolled))):
+                if _product(rolled[t], words[rows[r]]) < limit:
+                    below[r] = True
+                    break
+    return below
