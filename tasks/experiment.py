@@ -118,6 +118,10 @@ class AbstractExperiment(abc.ABC, Generic[ConfigT]):
         """
         return
 
+    def warm_up(self) -> None:
+        """Compile or load what the first batch would otherwise wait for; called once in every worker."""
+        return
+
     def batch_group(self, config: ConfigT) -> Hashable:
         """Trials with equal groups may stand in one batch, next to the trials of the same replicate."""
         return None

@@ -7,10 +7,15 @@ from typing import Any
 
 from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment
+from tasks.interpolation import Interpolation
+from tasks.lipschitz_monte_carlo import LipschitzMonteCarlo
 
 __all__ = ["EXPERIMENTS", "experiment_named"]
 
-_ALL: tuple[AbstractExperiment[Any], ...] = ()
+_ALL: tuple[AbstractExperiment[Any], ...] = (
+    LipschitzMonteCarlo(),
+    Interpolation(),
+)
 
 EXPERIMENTS: dict[str, AbstractExperiment[Any]] = {experiment.name: experiment for experiment in _ALL}
 

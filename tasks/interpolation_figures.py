@@ -1,0 +1,54 @@
+"""Heat maps of the interpolation experiment, from measurements alone."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tasks.figures import grid_figure
+
+__all__ = ["heat_maps"]
+
+# Beyond this many cells the numbers in them would not be readable.
+MOST_WRITTEN = 120
+
+
+def heat_maps(trials: pd.DataFrame) -> dict[str, Figure]:
+    """Per data set: interpolation probability and mean second-layer width over width and maximal bias."""
+    found = {}
+    for data, part in trials.groupby("data"):
+        figure, axes = grid_figure(1, 2, width=5.4, height=4.2)
+        shares = part.pivot_table(index="max_bias", columns="width", values="interpolates", aggfunc="mean")
+        widths = part.pivot_table(index="max_bias", columns="width", values="second_layer_width", aggfunc="mean")
+        restarts = int(part.groupby(["max_bias", "width"]).size().min())
+        _panel(
+            figure,
+            axes[0, 0],
+            shares.astype(float),
+            f"{data}: share of {restarts} restarts that interpolate",
+            (0.0, 1.0),
+        )
+        _panel(figure, axes[0, 1], widths, f"{data}: mean second-layer width", None)
+        found[f"interpolation_{re.sub(r'[^A-Za-z0-9]+', '_', str(data)).strip('_')}"] = figure
+    return found
+
+
+def _panel(figure: Figure, axes: Axes, table: pd.DataFrame, title: str, limits: tuple[float, float] | None) -> None:
+    values = table.to_numpy(dtype=float)
+    low, high = limits if limits else (0.0, float(np.nanmax(values)))
+    image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=max(high, 1e-9))
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("first-layer width n")
+    axes.set_ylabel("maximal bias λ")
+    axes.set_xticks(range(len(table.columns)), [f"{w:g}" for w in table.columns], rotation=45)
+    axes.set_yticks(range(len(table.index)), [f"{b:g}" for b in table.index])
+    if values.size <= MOST_WRITTEN:
+        for i, j in np.ndindex(values.shape):
+            shade = "white" if values[i, j] < (low + high) * 0.6 else "black"
+            text = f"{values[i, j]:.2f}" if limits else f"{values[i, j]:.0f}"
+            axes.text(j, i, text, ha="center", va="center", fontsize=7, color=shade)
+    figure.colorbar(image, ax=axes)
