@@ -1,0 +1,73 @@
+"""The interface of a tracker: one study is one parent with a child for every grid cell."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["AbstractTracker", "StudyHandle"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyHandle:
+    """Identity of a study's record: logging it again finds the same one.
+
+    Attributes:
+        key: unique name of the run (its folder's name).
+        experiment: name of the MLflow experiment.
+        params, tags: of the parent.
+    """
+
+    key: str
+    experiment: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+
+class AbstractTracker(abc.ABC):
+    """Keeps what happened. No method ever raises for a tracker that is down: `trouble` then says what was missed.
+
+    All methods may be called again with the same content (after a crash, or by `interlip sync`) and change nothing.
+    """
+
+    @property
+    @abc.abstractmethod
+    def uri(self) -> str:
+        """Where the records are."""
+
+    @property
+    @abc.abstractmethod
+    def trouble(self) -> str | None:
+        """Why something could not be logged, in one clause; None when all went well."""
+
+    @abc.abstractmethod
+    def start(self, study: StudyHandle) -> str | None:
+        """Open (or open again) the parent; its id, or None when the tracker cannot be reached."""
+
+    @abc.abstractmethod
+    def progress(self, step: int, metrics: Mapping[str, float], timestamp: float) -> None:
+        """Streaming metrics of the parent."""
+
+    @abc.abstractmethod
+    def cell(
+        self, key: str, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], timestamp: float
+    ) -> None:
+        """One finished grid cell as a child."""
+
+    @abc.abstractmethod
+    def metrics(self, metrics: Mapping[str, float], timestamp: float) -> None:
+        """Summary metrics of the parent."""
+
+    @abc.abstractmethod
+    def artifact(self, path: str, folder: str | None = None) -> None:
+        """Keep a local file beside the parent."""
+
+    @abc.abstractmethod
+    def data_set(self, name: str, points: Any, labels: Any) -> None:
+        """Note a data set that the study used."""
+
+    @abc.abstractmethod
+    def finish(self, status: str) -> None:
+        """Close the parent: FINISHED, FAILED or KILLED."""
