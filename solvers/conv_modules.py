@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from solvers.interpolation.conv_features import PackedMaps
 from solvers.interpolation.fourier_correlations import (
+    UNIT_ROUNDOFF,
     FourierTables,
     conjugate_blocks,
     fourier_batch,
@@ -34,15 +35,21 @@ SECONDS_FOURIER = 1.5e-10
 CLEAR_GAIN = 4.0
 # Numbers in the first layer's output for one block of samples.
 BLOCK_NUMBERS = 2**21
+# The same where the sums are taken in order: three arrays of this size fit a second-level cache.
+CACHED_NUMBERS = 2**16
 
 
 class OrderedConv2d(torch.nn.Conv2d):
-    """A circular convolution that adds its products one at a time: b_k first, then in the order (c, p, q).
+    """A circular convolution whose signs are those of sums taken in one order at every position.
 
     torch's own convolution is a matrix product, whose sums may run in another order at another position; a
-    pre-activation within rounding of 0 could then have one sign on x and another on a translate of x. Here every
-    position takes the same steps, each an elementwise product or sum rounded once, so translating the input
-    translates the output exactly, on every device.
+    pre-activation within rounding of 0 could then have one sign on x and another on a translate of x. The sign meant
+    here is that of `ordered`: b_k first, then the products one at a time in the order (c, p, q), each elementwise
+    product and sum rounded once. Translates see the same steps, so their signs are translates exactly, on every
+    device, and they are the bits of `conv_features.packed_features`.
+
+    Where torch's value is further from 0 than both sums can be off, its sign is that sign. Only samples with a value
+    closer than that are summed again in order.
     """
 
     def __init__(self, channels: int, filters: int, kernel_size: tuple[int, int]) -> None:
@@ -51,7 +58,28 @@ class OrderedConv2d(torch.nn.Conv2d):
         )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Pre-activations (N, n, H, W) of images (N, C, H, W)."""
+        """Pre-activations (N, n, H, W) of images (N, C, H, W), of exact sign."""
+        values = super().forward(input)
+        unsure = (values.abs() <= self._rounding(input)).flatten(1).any(dim=1).nonzero()[:, 0]
+        rows = max(1, CACHED_NUMBERS // values[:1].numel())
+        for samples in torch.split(unsure, rows):
+            values[samples] = self.ordered(input[samples])
+        return values
+
+    def _rounding(self, input: torch.Tensor) -> torch.Tensor:
+        """How far torch's value and the ordered one can lie apart, shape (N, n, 1, 1).
+
+        Each sum of K + 1 terms in any order is off by at most g_{K+1} (sum |w x| + |b|) (Higham 2002, section 3.1), and
+        sum |w x| <= ||w_k||_2 ||x||_2, as a kernel no larger than the image meets no pixel twice. Factor 4 for two sums
+        and the rounding of the bound itself; the constant for products that underflow.
+        """
+        assert self.bias is not None
+        terms = self.weight[0].numel() + 2
+        lengths = self.weight.flatten(1).norm(dim=1) * input.flatten(1).norm(dim=1)[:, None] + self.bias.abs()
+        return (4 * terms * UNIT_ROUNDOFF * lengths + 1e-300)[:, :, None, None]
+
+    def ordered(self, input: torch.Tensor) -> torch.Tensor:
+        """The pre-activations summed in order, shape (N, n, H, W)."""
         assert self.bias is not None
         height, width = input.shape[-2:]
         kernel_height, kernel_width = self.kernel_size

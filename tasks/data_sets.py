@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from solvers.errors import InputError
 from solvers.problems import InterpolationProblem
 from tasks.seeding import RandomStreams
+from tasks.shifts import named_shifts
 
 __all__ = ["DATA_SETS", "LabelledPoints", "load_data_set", "load_problem"]
 
@@ -108,6 +109,7 @@ DATA_SETS: dict[str, Maker] = {
     "moons": _moons,
     "lines": _lines,
     "blobs": _blobs,
+    "shifts": named_shifts,
     "mnist": _mnist,
 }
 

@@ -9,12 +9,14 @@ from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment
 from tasks.interpolation import Interpolation
 from tasks.lipschitz_monte_carlo import LipschitzMonteCarlo
+from tasks.shifts_experiment import Shifts
 
 __all__ = ["EXPERIMENTS", "experiment_named"]
 
 _ALL: tuple[AbstractExperiment[Any], ...] = (
     LipschitzMonteCarlo(),
     Interpolation(),
+    Shifts(),
 )
 
 EXPERIMENTS: dict[str, AbstractExperiment[Any]] = {experiment.name: experiment for experiment in _ALL}

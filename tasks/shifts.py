@@ -10,12 +10,29 @@ from numpy.typing import NDArray
 
 from solvers.errors import InputError
 
-__all__ = ["MOST_NUMBERS", "named_shifts", "shifted_patterns"]
+__all__ = ["MOST_NUMBERS", "check_sizes", "named_shifts", "shifted_patterns"]
 
 # 2 GB of float64.
 MOST_NUMBERS = 2**28
 FORM = "shifts:patterns,height,width,channels,noise"
 DEFAULTS = (8.0, 16.0, 16.0, 1.0, 0.0)
+
+
+def check_sizes(patterns: int, height: int, width: int, channels: int, noise: float) -> None:
+    """Raise InputError unless `shifted_patterns` can make this: sizes, at least two positions, memory."""
+    if min(patterns, height, width, channels) < 1 or height * width < 2:
+        raise InputError(
+            f"{FORM} needs every size to be at least 1 and two positions at least, "
+            f"got {patterns} patterns of height {height}, width {width}, channels {channels}"
+        )
+    if not 0 <= noise < math.inf:
+        raise InputError(f"{FORM} needs a finite noise >= 0, got {noise}")
+    positions = height * width
+    if 2 * patterns * positions * positions * channels > MOST_NUMBERS:
+        raise InputError(
+            f"{2 * patterns * positions} images of {channels * positions} numbers take more than 2 GB: "
+            "take fewer patterns or smaller ones"
+        )
 
 
 def shifted_patterns(
@@ -39,20 +56,9 @@ def shifted_patterns(
     Raises:
         InputError: a size below 1, fewer than two positions, or more than fits in memory.
     """
-    if min(patterns, height, width, channels) < 1 or height * width < 2:
-        raise InputError(
-            f"{FORM} needs every size to be at least 1 and two positions at least, "
-            f"got {patterns} patterns of height {height}, width {width}, channels {channels}"
-        )
-    if not 0 <= noise < math.inf:
-        raise InputError(f"{FORM} needs a finite noise >= 0, got {noise}")
-    positions = height * width
-    if 2 * patterns * positions * positions * channels > MOST_NUMBERS:
-        raise InputError(
-            f"{2 * patterns * positions} images of {channels * positions} numbers take more than 2 GB: "
-            "take fewer patterns or smaller ones"
-        )
+    check_sizes(patterns, height, width, channels, noise)
     drawn = rng.standard_normal((2 * patterns, channels, height, width))
+    positions = height * width
     images = np.stack(
         [np.roll(drawn, (a, b), axis=(2, 3)) for a in range(height) for b in range(width)], axis=1
     ).reshape(2 * patterns * positions, -1)

@@ -19,6 +19,7 @@ from solvers.interpolation.conv_features import PackedMaps
 from solvers.norms import FloatArray
 
 __all__ = [
+    "UNIT_ROUNDOFF",
     "CorrelationTransform",
     "FourierTables",
     "conjugate_blocks",
