@@ -10,16 +10,18 @@ from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.norm_product import NormProduct
+from solvers.lipschitz.portfolio import Portfolio
 from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
 __all__ = ["INTERPOLATORS", "LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
 
-_ALL: tuple[AbstractLipschitzSolver, ...] = (
+_METHODS: tuple[AbstractLipschitzSolver, ...] = (
     VertexEnumeration(),
     Sampling(),
     NormProduct(),
 )
+_ALL: tuple[AbstractLipschitzSolver, ...] = (Portfolio(_METHODS), *_METHODS)
 
 LIPSCHITZ_SOLVERS: dict[str, AbstractLipschitzSolver] = {solver.name: solver for solver in _ALL}
 

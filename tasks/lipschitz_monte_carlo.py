@@ -14,6 +14,7 @@ from solvers.budget import Budget
 from solvers.domains import Box, WholeSpace
 from solvers.errors import InputError
 from solvers.lipschitz._base import AbstractLipschitzSolver
+from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.norms import dual_exponent, exponent_label, parse_exponent, scalar_norm
 from solvers.problems import LipschitzProblem
 from solvers.regions import LinearRegion, pattern_at
@@ -237,10 +238,11 @@ def _domain(config: LipschitzConfig) -> WholeSpace | Box:
 
 
 def _solver(config: LipschitzConfig, context: RunContext) -> AbstractLipschitzSolver:
-    name = config.method
-    if name == "auto":
-        name = "vertex-enumeration"
-    return lipschitz_solver_named(name)
+    # On the CPU a registered method; its settings do not change results, only where they are computed.
+    solver = lipschitz_solver_named(config.method)
+    if context.device != "cpu" and isinstance(solver, VertexEnumeration):
+        return VertexEnumeration(device=context.device)
+    return solver
 
 
 def _gradient_norm(problem: LipschitzProblem, stream: RandomStreams) -> float:

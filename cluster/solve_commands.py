@@ -1,0 +1,187 @@
+"""Commands on one network or one data set: lipschitz, interpolate."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster.study_commands import DataDir, Debug, Json, check_data_dir
+from cluster.terminal import EXIT_BUDGET, Exit, console, emit_json, guarded, say
+from solvers.errors import InputError
+
+if TYPE_CHECKING:
+    from solvers.domains import Domain
+    from solvers.networks import ReluNetwork
+    from solvers.results import LipschitzBounds
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("lipschitz")(lipschitz)
+    app.command("interpolate")(interpolate)
+
+
+def lipschitz(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .npz (W0, b0, W1, ...), .onnx or .pt file.")],
+    p: Annotated[list[str] | None, typer.Option("--p", help="Exponent in [1, inf]; may be given again. [2]")] = None,
+    whole: Annotated[bool, typer.Option("--global", help="The constant on all of R^d (the default).")] = False,
+    box: Annotated[tuple[float, float] | None, typer.Option("--box", metavar="LO HI", help="On [LO, HI]^d.")] = None,
+    center: Annotated[str | None, typer.Option(help="On a box around the point in a .npy or text file.")] = None,
+    radius: Annotated[float | None, typer.Option(help="Half width of the box around --center.")] = None,
+    method: Annotated[str, typer.Option(help="auto, or a method by name.")] = "auto",
+    output: Annotated[int | None, typer.Option(help="Which output of a vector-valued network.")] = None,
+    margin: Annotated[tuple[int, int] | None, typer.Option(metavar="I J", help="Output I minus output J.")] = None,
+    gap: Annotated[float, typer.Option(help="Relative gap at which the constant counts as exact.")] = 1e-6,
+    time_limit: Annotated[
+        float, typer.Option(metavar="S", help="Seconds; an open interval then exits with 3.")
+    ] = math.inf,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bound or compute the l_p-Lipschitz constant of one ReLU network, with a witness.
+
+    Example: interlip lipschitz net.npz --p 1 --p 2 --p inf --box -1 1
+    """
+    with guarded(debug):
+        from solvers.budget import Budget
+        from solvers.model_files import load_network
+        from solvers.norms import parse_exponent
+        from solvers.problems import LipschitzProblem
+        from solvers.registry import lipschitz_solver_named
+
+        exponents = [parse_exponent(text) for text in (p or ["2"])]
+        budget = Budget(seconds=time_limit, relative_gap=gap)
+        network = _reduce(load_network(model), output, margin)
+        domain = _domain(network, whole, box, center, radius)
+        problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
+        answers = lipschitz_solver_named(method).solve_batch(problems, budget=budget)
+        if json:
+            extra: dict[str, Any] = {"model": model, "output": output, "margin": list(margin) if margin else None}
+            documents = [{**answer.to_json(), **extra} for answer in answers]
+            emit_json(documents[0] if len(documents) == 1 else documents)
+        else:
+            _show_bounds(answers)
+        open_ones = [answer for answer in answers if not budget.is_closed(answer.lower, answer.upper)]
+        if open_ones:
+            say(f"not exact for {len(open_ones)} of {len(answers)}: {open_ones[0].status.advice}")
+            raise Exit(EXIT_BUDGET)
+
+
+def _reduce(network: ReluNetwork, output: int | None, margin: tuple[int, int] | None) -> ReluNetwork:
+    if output is not None and margin is not None:
+        raise InputError("--output and --margin exclude each other")
+    if margin is not None:
+        return network.margin(*margin)
+    return network.select_output(output) if output is not None else network
+
+
+def _domain(
+    network: ReluNetwork, whole: bool, box: tuple[float, float] | None, center: str | None, radius: float | None
+) -> Domain:
+    from solvers.domains import Box, WholeSpace
+
+    if whole + (box is not None) + (center is not None) > 1:
+        raise InputError("--global, --box and --center exclude each other")
+    if (center is None) != (radius is None):
+        raise InputError("--center and --radius go together")
+    d = network.input_dimension
+    if box is not None:
+        return Box.cube(d, *box)
+    if center is None or radius is None:
+        return WholeSpace(d)
+    point = _read_point(center)
+    if point.shape != (d,):
+        raise InputError(f"--center must hold a point of {d} numbers, got shape {point.shape}")
+    if not radius > 0:
+        raise InputError(f"--radius must be positive, got {radius:g}: an empty box has no Lipschitz constant")
+    return Box.ball(point, radius)
+
+
+def _read_point(path: str) -> Any:
+    import numpy as np
+
+    try:
+        if path.endswith(".npy"):
+            return np.load(path, allow_pickle=False).astype(np.float64).ravel()
+        return np.loadtxt(path, dtype=np.float64, delimiter="," if path.endswith(".csv") else None).ravel()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--center {path} is not a readable point: {str(error).splitlines()[0]}") from None
+
+
+def _show_bounds(answers: list[LipschitzBounds]) -> None:
+    from rich.table import Table
+
+    from solvers.norms import exponent_label
+
+    table = Table(title="Lipschitz constant (output units per input unit)", title_justify="left", header_style="bold")
+    for column in ("p", "lower", "upper", "relative gap", "status", "method", "seconds"):
+        table.add_column(column, justify="right")
+    for answer in answers:
+        table.add_row(
+            exponent_label(answer.p),
+            f"{answer.lower:.9g}",
+            f"{answer.upper:.9g}",
+            f"{answer.relative_gap:.1e}",
+            str(answer.status),
+            answer.method,
+            f"{answer.stats.get('wall_seconds', 0.0):.2f}",
+        )
+    console(stderr=False).print(table)
+
+
+def interpolate(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="digits, moons:N, ..., or a .npz/.csv/.parquet file.")
+    ],
+    width: Annotated[int | None, typer.Option(help="n, neurons of the first layer.")] = None,
+    max_bias: Annotated[float, typer.Option(help="lambda; data are scaled to max ||x|| = 1.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of the construction (and of a made data set).")] = 0,
+    label: Annotated[str | None, typer.Option(help="Label column of a table [the last one].")] = None,
+    minus: Annotated[str | None, typer.Option(metavar="CLASS", help="Two classes: the one to cover.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Construct a network that interpolates a data set, and check it on every point.
+
+    Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5
+    """
+    with guarded(debug):
+        if width is None:
+            raise InputError(
+                "give the width of the first layer: --width 200 (the search for the smallest one is to come)"
+            )
+        if seed < 0:
+            raise InputError(f"--seed must be a whole number >= 0, got {seed}")
+        from solvers.interpolation.fully_connected import FullyConnected
+        from tasks.data_sets import load_problem
+        from tasks.seeding import RandomStreams
+
+        problem = load_problem(data, seed=seed, label=label, data_dir=check_data_dir(data_dir))
+        covered = None if minus is None else _class_named(minus, problem.classes)
+        solver = FullyConnected(width, max_bias, covered)
+        answer = solver.solve(problem, rng=RandomStreams.of(["interpolate", data, seed]).generator("construction"))
+        if json:
+            emit_json(answer.to_json())
+            return
+        network = answer.network
+        print(f"interpolates          {'yes' if answer.interpolates else 'no'}")
+        print(f"points missed         {len(answer.missed)} of {answer.points}")
+        print(f"first-layer width     {network.first_layer_width}")
+        widths = ", ".join(map(str, network.second_layer_widths))
+        print(f"second-layer width    {network.second_layer_width} ({widths} per covered class)")
+        print(f"parameters            {network.parameters}")
+        print(f"seconds               {answer.stats['wall_seconds']:.2f}")
+        if not answer.interpolates:
+            say(answer.status.advice)
+
+
+def _class_named(text: str, classes: tuple[object, ...]) -> object:
+    for label in classes:
+        if str(label) == text:
+            return label
+    raise InputError(f"--minus: there is no class {text!r}; the classes are {', '.join(map(str, classes))}")

@@ -1,0 +1,116 @@
+"""Networks in files: .npz arrays, .pt state dicts and .onnx graphs. A file is never allowed to run code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from solvers.errors import InputError
+from solvers.networks import ReluNetwork
+from solvers.norms import FloatArray
+
+__all__ = ["load_network", "save_network"]
+
+KINDS = (".npz", ".onnx", ".pt", ".pth")
+
+
+def load_network(path: str | Path) -> ReluNetwork:
+    """Read a ReLU network.
+
+    Args:
+        path: `.npz` with W0, b0, W1, b1, ... (W_l of shape (outputs, inputs)); `.pt` or `.pth`, the state_dict of a
+            Sequential of Linear and ReLU; `.onnx`, a chain of affine nodes and Relu.
+    Raises:
+        InputError: one sentence that says what is wrong with the file.
+    """
+    file = Path(path)
+    kind = file.suffix.lower()
+    if kind not in KINDS:
+        raise InputError(f"a model file ends in {', '.join(KINDS)}, got {str(path)!r}")
+    if not file.is_file():
+        raise InputError(f"there is no model file {path}")
+    if kind == ".onnx":
+        from solvers.onnx_files import read_onnx
+
+        return read_onnx(file)
+    return _read_npz(file) if kind == ".npz" else _read_torch(file)
+
+
+def save_network(network: ReluNetwork, path: str | Path) -> None:
+    """Write a network to .npz or .onnx, by the ending."""
+    file = Path(path)
+    if file.suffix.lower() == ".onnx":
+        from solvers.onnx_files import write_onnx
+
+        write_onnx(network, file)
+        return
+    if file.suffix.lower() != ".npz":
+        raise InputError(f"a network is saved to a file that ends in .npz or .onnx, got {str(path)!r}")
+    arrays = {f"W{k}": w for k, w in enumerate(network.weights)} | {f"b{k}": b for k, b in enumerate(network.biases)}
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _read_npz(file: Path) -> ReluNetwork:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, numpy and OS errors alike mean: not what it says
+        raise InputError(f"{file} is not a readable .npz file of plain arrays: {_first_line(error)}") from None
+    found = {name: int(name[1:]) for name in arrays if re.fullmatch(r"[Wb]\d+", name)}
+    odd = sorted(set(arrays) - set(found))
+    if odd:
+        raise InputError(f"{file} must hold the arrays W0, b0, W1, b1, ..., it also holds {odd[0]!r}")
+    depth = 1 + max(found.values(), default=-1)
+    for k in range(depth):
+        for letter in "Wb":
+            if f"{letter}{k}" not in arrays:
+                raise InputError(f"{file} has no array {letter}{k}: every layer 0..{depth - 1} needs W and b")
+    if not depth:
+        raise InputError(f"{file} must hold the arrays W0, b0, W1, b1, ..., it holds none")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"{file}: array {name} must hold real numbers, it has type {array.dtype}")
+    return _network(file, [arrays[f"W{k}"] for k in range(depth)], [arrays[f"b{k}"] for k in range(depth)])
+
+
+def _read_torch(file: Path) -> ReluNetwork:
+    import torch
+
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not what it says, or wants to run code
+        raise InputError(
+            f"{file} is not a readable state_dict (saved by torch.save(model.state_dict(), file)): {_first_line(error)}"
+        ) from None
+    if not isinstance(state, dict) or not state:
+        raise InputError(f"{file} must hold the state_dict of a Sequential of Linear and ReLU, it holds no parameters")
+    layers: dict[tuple[str, int], dict[str, FloatArray]] = {}
+    for name, value in state.items():
+        match = re.fullmatch(r"(.*?)(\d+)\.(weight|bias)", str(name))
+        if match is None or not isinstance(value, torch.Tensor):
+            raise InputError(f"{file}: {name!r} is no parameter of a Sequential of Linear and ReLU")
+        place = (match[1], int(match[2]))
+        layers.setdefault(place, {})[match[3]] = value.detach().to(torch.float64).numpy()
+    if len({prefix for prefix, _ in layers}) > 1:
+        raise InputError(f"{file} holds parameters of several modules; save the state_dict of one Sequential")
+    weights, biases = [], []
+    for (prefix, number), part in sorted(layers.items()):
+        if "weight" not in part or part["weight"].ndim != 2:
+            raise InputError(f"{file}: {prefix}{number} is not a Linear layer; only Linear and ReLU are supported")
+        weights.append(part["weight"])
+        biases.append(part.get("bias", np.zeros(part["weight"].shape[0])))
+    return _network(file, weights, biases)
+
+
+def _network(file: Path, weights: list[Any], biases: list[Any]) -> ReluNetwork:
+    try:
+        return ReluNetwork(weights, biases)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
