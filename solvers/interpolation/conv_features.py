@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from solvers.interpolation.bit_features import Words
 from solvers.norms import FloatArray
 
-__all__ = ["PackedMaps", "feature_bytes", "filter_counts", "packed_features", "unpack_maps"]
+__all__ = ["PackedMaps", "feature_bytes", "packed_features", "unpack_maps"]
 
 
 def feature_bytes(filters: int) -> int:
@@ -53,7 +53,7 @@ class PackedMaps:
         number, height, width, per_position = maps.shape
         length = height * width * per_position
         words = np.zeros((number, (length + 7) // 8), np.uint64)
-        words.view(np.uint8).reshape(number, -1)[:, :length] = maps.reshape(number, length)
+        words.view(np.uint8)[:, :length] = maps.reshape(number, length)
         return cls(words, filters, height, width)
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class PackedMaps:
         """The bytes of some images, shape (rows, H, W, bytes)."""
         per_position = feature_bytes(self.filters)
         flat = np.ascontiguousarray(self.words[rows]).view(np.uint8)[:, : self.positions * per_position]
-        return flat.reshape(-1, self.height, self.width, per_position)
+        return flat.reshape(len(flat), self.height, self.width, per_position)
 
     def take(self, rows: NDArray[np.int64]) -> PackedMaps:
         """The maps of some images."""
@@ -96,7 +96,7 @@ def packed_features(images: FloatArray, filters: FloatArray, biases: FloatArray)
     n = len(filters)
     words = np.zeros((number, (height * width * feature_bytes(n) + 7) // 8), np.uint64)
     weights = np.array(filters.transpose(1, 2, 3, 0), dtype=np.float64, order="C")
-    flat = words.view(np.uint8).reshape(number, -1)
+    flat = words.view(np.uint8)
     _first_layer(np.array(images, dtype=np.float64, order="C"), weights, np.array(biases, dtype=np.float64), flat)
     return PackedMaps(words, n, height, width)
 
@@ -127,13 +127,3 @@ def _first_layer(images: FloatArray, weights: FloatArray, biases: FloatArray, fl
                     if sums[k] > 0.0:
                         flat[s, place + k // 8] |= np.uint8(1 << (k % 8))
                 place += per_position
-
-
-def filter_counts(maps: PackedMaps) -> NDArray[np.int32]:
-    """How many positions of each filter are on, shape (N, n); the same for all translates of an image."""
-    counts = np.empty((len(maps), maps.filters), np.int32)
-    block = max(1, 2**26 // (maps.positions * maps.filters))
-    for begin in range(0, len(maps), block):
-        rows = slice(begin, begin + block)
-        counts[rows] = maps.bits(rows).sum(axis=(1, 2), dtype=np.int32)
-    return counts

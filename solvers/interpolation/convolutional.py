@@ -13,9 +13,9 @@ from solvers.conv_threshold_networks import ConvThresholdNetwork
 from solvers.errors import InputError
 from solvers.interpolants import Interpolant
 from solvers.interpolation._base import AbstractInterpolator, check_first_layer, detected_classes
-from solvers.interpolation.conv_features import filter_counts, packed_features
+from solvers.interpolation.conv_features import packed_features
 from solvers.interpolation.correlations import Method, complement
-from solvers.interpolation.orbits import as_images, find_orbits, refuse_translated_classes
+from solvers.interpolation.orbits import as_images, check_shape, find_orbits, refuse_translated_classes
 from solvers.interpolation.second_layers import build_second_layer
 from solvers.problems import InterpolationProblem
 
@@ -53,6 +53,7 @@ class Convolutional(AbstractInterpolator):
 
     def __post_init__(self) -> None:
         check_first_layer(self.width, self.max_bias)
+        check_shape(self.shape)
         height, width = self.kernel_size
         if not (1 <= height <= self.shape[1] and 1 <= width <= self.shape[2]):
             raise InputError(
@@ -79,7 +80,6 @@ class Convolutional(AbstractInterpolator):
         biases = rng.uniform(-self.max_bias, self.max_bias, size=self.width)
         representatives, orbit = np.unique(orbits.first, return_inverse=True)
         maps = packed_features(images[representatives], filters, biases)
-        counts = filter_counts(maps)
         featured = time.perf_counter()
         labels = problem.labels[representatives]
         masks, thresholds, centres, drawn, uncovered = [], [], [], 0, 0
@@ -89,7 +89,7 @@ class Convolutional(AbstractInterpolator):
             candidates, place = np.unique(orbit[order], return_index=True)
             in_order = np.argsort(place)
             first_drawn = dict(zip(candidates.tolist(), order[place].tolist(), strict=True))
-            layer = build_second_layer(maps, counts, candidates[in_order], np.flatnonzero(labels != k), self.method)
+            layer = build_second_layer(maps, candidates[in_order], np.flatnonzero(labels != k), self.method)
             rows = np.array([first_drawn[centre] for centre in layer.centres.tolist()], dtype=np.int64)
             masks.append(complement(packed_features(images[rows], filters, biases)))
             thresholds.append(layer.thresholds)

@@ -2,8 +2,7 @@
 
 Two ways, the quicker one chosen by size (`faster_method`):
 
-- **popcount**: u in all its H W positions, AND with z, count bits: n (H W)^2 / 64 word operations a pair, and most
-  pairs are settled without any by counts that no translation changes (`count_bounds`);
+- **popcount**: u in all its H W positions, AND with z, count bits: n (H W)^2 / 64 word operations a pair;
 - **fourier** (`fourier_correlations`): a transform each, a matrix product per frequency and a transform back, rounded
   to integers under a proved error: about H W (n + H + W) multiply-adds a pair, in batches of masks.
 """
@@ -24,7 +23,6 @@ from solvers.interpolation.fourier_correlations import CorrelationTransform, fou
 __all__ = [
     "Method",
     "complement",
-    "count_bounds",
     "faster_method",
     "least_over_rows",
     "least_products",
@@ -36,13 +34,14 @@ Method = Literal["popcount", "fourier"]
 
 # Rolled masks of this many bytes stay in a core's second-level cache while the samples pass by.
 TILE_BYTES = 2**20
-CHUNK = 64
 MOST = 2**62
+# Positions whose products are counted together: a word of z is loaded once for four of u.
+TOGETHER = 4
 # Seconds a word of AND and popcount, and a multiply-add of the Fourier way's matrix products, on one core with AVX-512;
 # tests/benchmarks/test_convolutional_speed.py holds the choice between the two to what both really take.
 SECONDS_PER_WORD = 1.25e-10
 SECONDS_PER_MULTIPLY_ADD = 0.8e-10
-# `count_bounds` spares popcount many pairs, and the Fourier way transforms masks that a neuron before them makes idle.
+# The Fourier way works in batches, and so on masks that a neuron before them makes idle; popcount stops sooner.
 HEAD_START = 0.5
 
 
@@ -75,30 +74,15 @@ def rolled_mask(masks: PackedMaps, row: int) -> Words:
     return PackedMaps.packed(windows.reshape(-1, *windows.shape[2:]), masks.filters).words
 
 
-def count_bounds(zeros: NDArray[np.int32], counts: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Lower bounds on min over T of <u, T z> from the ones per filter, which no translation changes.
-
-    In each filter the zeros of u can hide no more ones of z than there are zeros.
-
-    Args:
-        zeros: shape (n,), zeros of u per filter: for u = 1[Phi(x*) = 0] the ones of Phi(x*).
-        counts: shape (N, n), ones of z per filter.
-    Returns:
-        Shape (N,).
-    """
-    return np.maximum(counts - zeros, 0).sum(axis=1, dtype=np.int64)
-
-
-def least_over_rows(rolled: Words, words: Words, rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> int:
+def least_over_rows(rolled: Words, words: Words, rows: NDArray[np.int64]) -> int:
     """min over the rows and over T of <u, T z>.
 
     Args:
         rolled: `rolled_mask`.
         words: all samples, shape (N, L).
-        rows: at least one row, sorted by `bounds`, so that what cannot lower the minimum is left out.
-        bounds: lower bounds of the rows' least products, increasing.
+        rows: at least one row.
     """
-    return int(_least_over_rows(rolled, words, rows, bounds, _tile(rolled)))
+    return int(_least_over_rows(rolled, words, rows, _tile(rolled)))
 
 
 def rows_below(rolled: Words, words: Words, rows: NDArray[np.int64], limit: int) -> NDArray[np.bool_]:
@@ -134,43 +118,51 @@ def least_products(masks: PackedMaps, maps: PackedMaps, method: Method | None = 
 
 
 def _tile(rolled: Words) -> int:
-    return max(1, TILE_BYTES // (8 * rolled.shape[1]))
+    return max(1, TILE_BYTES // (8 * rolled.shape[1]) // TOGETHER) * TOGETHER
 
 
 @numba.njit(cache=True, nogil=True)
-def _product(first: Words, second: Words) -> int:
-    """Ones that two bit strings share."""
-    total = 0
-    for w in range(len(first)):
-        total += popcount(first[w] & second[w])
-    return total
+def _least_in_tile(rolled: Words, begin: int, end: int, word: Words) -> int:
+    """min of <u, T z> over the positions begin..end-1."""
+    best = MOST
+    t = begin
+    while t + TOGETHER <= end:
+        first, second, third, fourth = 0, 0, 0, 0
+        for w in range(len(word)):
+            here = word[w]
+            first += popcount(rolled[t, w] & here)
+            second += popcount(rolled[t + 1, w] & here)
+            third += popcount(rolled[t + 2, w] & here)
+            fourth += popcount(rolled[t + 3, w] & here)
+        best = min(best, first, second, third, fourth)
+        t += TOGETHER
+    while t < end:
+        total = 0
+        for w in range(len(word)):
+            total += popcount(rolled[t, w] & word[w])
+        best = min(best, total)
+        t += 1
+    return best
 
 
 @numba.njit(cache=True, nogil=True)
 def _least_each(rolled: Words, words: Words, found: NDArray[np.int64], tile: int) -> None:
     found[:] = MOST
     for begin in range(0, len(rolled), tile):
+        end = min(begin + tile, len(rolled))
         for s in range(len(words)):
-            for t in range(begin, min(begin + tile, len(rolled))):
-                found[s] = min(found[s], _product(rolled[t], words[s]))
+            found[s] = min(found[s], _least_in_tile(rolled, begin, end, words[s]))
 
 
 @numba.njit(cache=True, nogil=True)
-def _least_over_rows(
-    rolled: Words, words: Words, rows: NDArray[np.int64], bounds: NDArray[np.int64], tile: int
-) -> int:
+def _least_over_rows(rolled: Words, words: Words, rows: NDArray[np.int64], tile: int) -> int:
     best = MOST
-    for chunk in range(0, len(rows), CHUNK):
-        if bounds[chunk] >= best:
-            break
-        for begin in range(0, len(rolled), tile):
-            for r in range(chunk, min(chunk + CHUNK, len(rows))):
-                if bounds[r] >= best:
-                    break
-                for t in range(begin, min(begin + tile, len(rolled))):
-                    best = min(best, _product(rolled[t], words[rows[r]]))
-        if best == 0:
-            break
+    for begin in range(0, len(rolled), tile):
+        end = min(begin + tile, len(rolled))
+        for r in rows:
+            best = min(best, _least_in_tile(rolled, begin, end, words[r]))
+            if best == 0:
+                return best
     return best
 
 
@@ -178,11 +170,10 @@ def _least_over_rows(
 def _rows_below(rolled: Words, words: Words, rows: NDArray[np.int64], limit: int, tile: int) -> NDArray[np.bool_]:
     below = np.zeros(len(rows), np.bool_)
     for begin in range(0, len(rolled), tile):
-        for r in range(len(rows)):
-            if below[r]:
-                continue
-            for t in range(begin, min(begin + tile, len(rolled))):
-                if _product(rolled[t], words[rows[r]]) < limit:
-                    below[r] = True
-                    break
+        end = min(begin + tile, len(rolled))
+        for k in range(len(rows)):
+            t = begin
+            while t < end and not below[k]:
+                below[k] = _least_in_tile(rolled, t, min(t + TOGETHER, end), words[rows[k]]) < limit
+                t += TOGETHER
     return below

@@ -15,7 +15,6 @@ from solvers.interpolation.conv_features import PackedMaps
 from solvers.interpolation.correlations import (
     Method,
     complement,
-    count_bounds,
     faster_method,
     least_over_rows,
     least_products,
@@ -47,7 +46,7 @@ class SecondLayer:
 
 
 def build_second_layer(
-    maps: PackedMaps, counts: NDArray[np.int32], candidates: Rows, others: Rows, method: Method | None = None
+    maps: PackedMaps, candidates: Rows, others: Rows, method: Method | None = None
 ) -> SecondLayer:
     """Cover a class by balls around candidates that no sample of the other classes enters.
 
@@ -56,7 +55,6 @@ def build_second_layer(
 
     Args:
         maps: Phi of one representative of every orbit.
-        counts: `filter_counts` of `maps`.
         candidates: rows of the class in the order drawn, each once.
         others: rows x+ of the other classes, at least one.
         method: how products are counted; both ways give the same layer.
@@ -64,11 +62,9 @@ def build_second_layer(
     """
     chosen = method or faster_method(maps.filters, maps.height, maps.width, len(candidates))
     open_rows = dict.fromkeys(candidates.tolist())
-    trials = _by_fourier(maps, candidates, others, open_rows) if chosen == "fourier" else _by_popcount(
-        maps, counts, candidates, others, open_rows
-    )
+    way = _by_fourier if chosen == "fourier" else _by_popcount
     centres, thresholds, drawn = [], [], 0
-    for centre, threshold, covered in trials:
+    for centre, threshold, covered in way(maps, candidates, others, open_rows):
         drawn += 1
         if threshold > 0:
             centres.append(centre)
@@ -82,22 +78,17 @@ def build_second_layer(
 Trials = Iterator[tuple[int, int, Rows]]
 
 
-def _by_popcount(
-    maps: PackedMaps, counts: NDArray[np.int32], candidates: Rows, others: Rows, open_rows: dict[int, None]
-) -> Trials:
+def _by_popcount(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: dict[int, None]) -> Trials:
     """(x*, m, rows covered among `open_rows`) for every candidate that is still open when its turn comes."""
     for centre in candidates.tolist():
         if centre not in open_rows:
             continue
         rolled = rolled_mask(complement(maps.take(np.array([centre]))), 0)
-        bounds = count_bounds(counts[centre], counts[others])
-        order = np.argsort(bounds, kind="stable")
-        threshold = least_over_rows(rolled, maps.words, others[order], bounds[order])
+        threshold = least_over_rows(rolled, maps.words, others)
         covered = np.empty(0, np.int64)
         if threshold > 0:
             waiting = np.fromiter(open_rows, np.int64, len(open_rows))
-            near = waiting[count_bounds(counts[centre], counts[waiting]) < threshold]
-            covered = near[rows_below(rolled, maps.words, near, threshold)]
+            covered = waiting[rows_below(rolled, maps.words, waiting, threshold)]
         yield centre, threshold, covered
 
 
