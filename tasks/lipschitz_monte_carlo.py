@@ -93,7 +93,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
         "status": "exact, bounded, budget-spent or numerical-trouble",
         "gradient_norm": "||grad f(x)||_{p'} at one point x drawn uniformly from the unit sphere (the gradient's law"
         " there stands for any fixed point)",
-        "method": "the method that answered",
+        "answered_by": "the method that answered",
         "wall_seconds": "seconds of the solve, shared by the networks and p of its batch",
     }
 
@@ -140,7 +140,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
                     "upper": answer.upper,
                     "status": str(answer.status),
                     "gradient_norm": _gradient_norm(problem, stream),
-                    "method": answer.method,
+                    "answered_by": answer.method,
                     "wall_seconds": float(answer.stats.get("wall_seconds", 0.0)) / len(configs),
                 }
             )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Arrangement", "CellBatch", "box_arrangements", "cells", "open_arrangements"]
 
 # Elements of one tensor in a chunk: a few of them fit the second-level cache.
-CHUNK = 1 << 15
+CHUNK = 1 << 14
 # Distances below SAFETY * eps * |A_S^{-1}| * size may have the wrong sign.
 SAFETY = 2.0**-53 * 4096
 
