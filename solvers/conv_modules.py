@@ -18,7 +18,7 @@ from solvers.interpolation.fourier_correlations import (
     FourierTables,
     conjugate_blocks,
     fourier_batch,
-    fourier_error_bound,
+    fourier_is_exact,
     samples_per_block,
 )
 from solvers.norms import FloatArray
@@ -100,7 +100,7 @@ class MaskCorrelation2d(torch.nn.Conv2d):
 
     The half keeps every value at least 1/2 away from the threshold. Products are whole numbers, so a direct convolution
     is exact (below 2^22 in float32, below 2^53 in float64); large images go through Fourier transforms in float64,
-    rounded to whole numbers where `fourier_error_bound` proves that exact too.
+    rounded to whole numbers where `fourier_is_exact` proves that exact too.
 
     Args:
         filters: n, maps of the first layer.
@@ -115,7 +115,7 @@ class MaskCorrelation2d(torch.nn.Conv2d):
         transform = 2 * half * positions + 4 * half * size[0] ** 2
         direct = neurons * filters * positions**2 * SECONDS_DIRECT
         fourier = ((neurons + filters) * transform + 4 * neurons * filters * half * size[0]) * SECONDS_FOURIER
-        self.by_fourier = CLEAR_GAIN * fourier < direct and fourier_error_bound(filters, *size) < 0.5
+        self.by_fourier = CLEAR_GAIN * fourier < direct and fourier_is_exact(filters, *size)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(N, q, H, W) from maps (N, n, H, W)."""

@@ -65,9 +65,9 @@ class Convolutional(AbstractInterpolator):
         """(kh, kw)."""
         if self.kernel is None:
             return self.shape[1], self.shape[2]
-        if isinstance(self.kernel, int):
-            return min(self.kernel, self.shape[1]), min(self.kernel, self.shape[2])
-        return self.kernel
+        if isinstance(self.kernel, tuple):
+            return self.kernel
+        return min(self.kernel, self.shape[1]), min(self.kernel, self.shape[2])
 
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Interpolant:
         started = time.perf_counter()

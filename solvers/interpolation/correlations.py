@@ -9,6 +9,7 @@ Two ways, the quicker one chosen by size (`faster_method`):
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numba
@@ -18,36 +19,37 @@ from numpy.typing import NDArray
 from solvers.errors import InputError
 from solvers.interpolation.bit_features import Words, popcount
 from solvers.interpolation.conv_features import PackedMaps
-from solvers.interpolation.fourier_correlations import CorrelationTransform, fourier_batch, fourier_error_bound
+from solvers.interpolation.fourier_correlations import CorrelationTransform, fourier_batch, fourier_is_exact
 
 __all__ = [
     "Method",
+    "RolledMask",
     "complement",
     "faster_method",
-    "least_over_rows",
     "least_products",
-    "rolled_mask",
-    "rows_below",
 ]
 
 Method = Literal["popcount", "fourier"]
 
 # Rolled masks of this many bytes stay in a core's second-level cache while the samples pass by.
 TILE_BYTES = 2**20
+KEPT_BYTES = 2**26
 MOST = 2**62
 # Positions whose products are counted together: a word of z is loaded once for four of u.
 TOGETHER = 4
 # Seconds a word of AND and popcount, and a multiply-add of the Fourier way's matrix products, on one core with AVX-512;
 # tests/benchmarks/test_convolutional_speed.py holds the choice between the two to what both really take.
-SECONDS_PER_WORD = 1.25e-10
-SECONDS_PER_MULTIPLY_ADD = 0.8e-10
+SECONDS_PER_WORD = 1.1e-10
+SECONDS_PER_MULTIPLY_ADD = 0.6e-10
 # The Fourier way works in batches, and so on masks that a neuron before them makes idle; popcount stops sooner.
 HEAD_START = 0.5
+# The transforms' matrices grow with the square of the longer side: 270 MB here.
+LARGEST_TRANSFORM = 4096
 
 
 def faster_method(filters: int, height: int, width: int, masks: int) -> Method:
     """The way that should take less time for this many masks against many samples."""
-    if fourier_error_bound(filters, height, width) >= 0.5:
+    if not fourier_is_exact(filters, height, width) or max(height, width) > LARGEST_TRANSFORM:
         return "popcount"
     half, positions = width // 2 + 1, height * width
     transform = 2 * half * positions + 4 * half * height * height
@@ -66,28 +68,59 @@ def complement(maps: PackedMaps) -> PackedMaps:
     return PackedMaps.packed(inverted, maps.filters)
 
 
-def rolled_mask(masks: PackedMaps, row: int) -> Words:
-    """One mask in all its positions, shape (H W, L)."""
-    maps = np.tile(masks.maps(slice(row, row + 1))[0], (2, 2, 1))
-    windows = np.lib.stride_tricks.sliding_window_view(maps, (masks.height, masks.width), axis=(0, 1))
-    windows = windows[: masks.height, : masks.width].transpose(0, 1, 3, 4, 2)
-    return PackedMaps.packed(windows.reshape(-1, *windows.shape[2:]), masks.filters).words
-
-
-def least_over_rows(rolled: Words, words: Words, rows: NDArray[np.int64]) -> int:
-    """min over the rows and over T of <u, T z>.
+class RolledMask:
+    """One mask u in all its positions, as tiles of words that fit a core's cache while the samples pass by.
 
     Args:
-        rolled: `rolled_mask`.
-        words: all samples, shape (N, L).
-        rows: at least one row.
+        masks: u_b, packed.
+        row: which of them.
     """
-    return int(_least_over_rows(rolled, words, rows, _tile(rolled)))
 
+    __slots__ = ("_kept", "_masks", "_row")
 
-def rows_below(rolled: Words, words: Words, rows: NDArray[np.int64], limit: int) -> NDArray[np.bool_]:
-    """For every row whether <u, T z> < limit for some T."""
-    return _rows_below(rolled, words, rows, limit, _tile(rolled))
+    def __init__(self, masks: PackedMaps, row: int) -> None:
+        self._masks = masks
+        self._row = row
+        # All positions of a large mask would not fit in memory: those tiles are made anew each time.
+        total = masks.positions * masks.words.shape[1] * 8
+        self._kept = list(self._made()) if total <= KEPT_BYTES else None
+
+    def tiles(self) -> Iterable[Words]:
+        """Arrays of shape (positions, L), every position once."""
+        return self._made() if self._kept is None else self._kept
+
+    def _made(self) -> Iterator[Words]:
+        masks = self._masks
+        maps = np.tile(masks.maps(slice(self._row, self._row + 1))[0], (2, 2, 1))
+        windows = np.lib.stride_tricks.sliding_window_view(maps, (masks.height, masks.width), axis=(0, 1))
+        step = max(1, TILE_BYTES // (8 * masks.words.shape[1]) // TOGETHER) * TOGETHER
+        for begin in range(0, masks.positions, step):
+            places = np.arange(begin, min(begin + step, masks.positions))
+            rolled = windows[places // masks.width, places % masks.width].transpose(0, 2, 3, 1)
+            yield PackedMaps.packed(rolled, masks.filters).words
+
+    def least_each(self, words: Words) -> NDArray[np.int64]:
+        """min over T of <u, T z_s> for samples of shape (S, L)."""
+        found = np.full(len(words), MOST, np.int64)
+        for tile in self.tiles():
+            _least_each(tile, words, found)
+        return found
+
+    def least(self, words: Words, rows: NDArray[np.int64]) -> int:
+        """min over the rows of samples and over T of <u, T z>."""
+        best = MOST
+        for tile in self.tiles():
+            best = int(_least_over_rows(tile, words, rows, best))
+            if best == 0:
+                break
+        return best
+
+    def below(self, words: Words, rows: NDArray[np.int64], limit: int) -> NDArray[np.bool_]:
+        """For every row whether <u, T z> < limit for some T."""
+        found = np.zeros(len(rows), np.bool_)
+        for tile in self.tiles():
+            _rows_below(tile, words, rows, limit, found)
+        return found
 
 
 def least_products(masks: PackedMaps, maps: PackedMaps, method: Method | None = None) -> NDArray[np.int64]:
@@ -105,20 +138,15 @@ def least_products(masks: PackedMaps, maps: PackedMaps, method: Method | None = 
     found = np.empty((len(masks), len(maps)), np.int64)
     if chosen == "popcount":
         for row in range(len(masks)):
-            rolled = rolled_mask(masks, row)
-            _least_each(rolled, maps.words, found[row], _tile(rolled))
+            found[row] = RolledMask(masks, row).least_each(maps.words)
         return found
-    if fourier_error_bound(*size) >= 0.5:
+    if not fourier_is_exact(*size):
         raise InputError(f"rounding is not proved harmless at (n, H, W) = {size}: use the popcount method")
     step = fourier_batch(*size)
     for begin in range(0, len(masks), step):
         rows = np.arange(begin, min(begin + step, len(masks)))
         found[rows] = CorrelationTransform(masks.take(rows)).least(maps)
     return found
-
-
-def _tile(rolled: Words) -> int:
-    return max(1, TILE_BYTES // (8 * rolled.shape[1]) // TOGETHER) * TOGETHER
 
 
 @numba.njit(cache=True, nogil=True)
@@ -146,34 +174,26 @@ def _least_in_tile(rolled: Words, begin: int, end: int, word: Words) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _least_each(rolled: Words, words: Words, found: NDArray[np.int64], tile: int) -> None:
-    found[:] = MOST
-    for begin in range(0, len(rolled), tile):
-        end = min(begin + tile, len(rolled))
-        for s in range(len(words)):
-            found[s] = min(found[s], _least_in_tile(rolled, begin, end, words[s]))
+def _least_each(tile: Words, words: Words, found: NDArray[np.int64]) -> None:
+    for s in range(len(words)):
+        found[s] = min(found[s], _least_in_tile(tile, 0, len(tile), words[s]))
 
 
 @numba.njit(cache=True, nogil=True)
-def _least_over_rows(rolled: Words, words: Words, rows: NDArray[np.int64], tile: int) -> int:
-    best = MOST
-    for begin in range(0, len(rolled), tile):
-        end = min(begin + tile, len(rolled))
-        for r in rows:
-            best = min(best, _least_in_tile(rolled, begin, end, words[r]))
-            if best == 0:
-                return best
+def _least_over_rows(tile: Words, words: Words, rows: NDArray[np.int64], best: int) -> int:
+    for r in rows:
+        best = min(best, _least_in_tile(tile, 0, len(tile), words[r]))
+        if best == 0:
+            break
     return best
 
 
 @numba.njit(cache=True, nogil=True)
-def _rows_below(rolled: Words, words: Words, rows: NDArray[np.int64], limit: int, tile: int) -> NDArray[np.bool_]:
-    below = np.zeros(len(rows), np.bool_)
-    for begin in range(0, len(rolled), tile):
-        end = min(begin + tile, len(rolled))
-        for k in range(len(rows)):
-            t = begin
-            while t < end and not below[k]:
-                below[k] = _least_in_tile(rolled, t, min(t + TOGETHER, end), words[rows[k]]) < limit
-                t += TOGETHER
-    return below
+def _rows_below(
+    tile: Words, words: Words, rows: NDArray[np.int64], limit: int, found: NDArray[np.bool_]
+) -> None:
+    for k in range(len(rows)):
+        t = 0
+        while t < len(tile) and not found[k]:
+            found[k] = _least_in_tile(tile, t, min(t + TOGETHER, len(tile)), words[rows[k]]) < limit
+            t += TOGETHER

@@ -25,6 +25,7 @@ __all__ = [
     "conjugate_blocks",
     "fourier_batch",
     "fourier_error_bound",
+    "fourier_is_exact",
     "samples_per_block",
 ]
 
@@ -61,6 +62,11 @@ def fourier_error_bound(filters: int, height: int, width: int) -> float:
     e2 = TABLE_ERROR + gamma(2 * height) * (1 + TABLE_ERROR)
     largest = filters * float(height * width) ** 2
     return 1.1 * largest * (34 * e1 + 36 * e2 + 8 * gamma(2 * filters))
+
+
+def fourier_is_exact(filters: int, height: int, width: int) -> bool:
+    """Whether rounding to the nearest integer is proved to give every correlation exactly."""
+    return fourier_error_bound(filters, height, width) < 0.5
 
 
 def _angles(size: int, frequencies: int) -> FloatArray:
@@ -155,7 +161,7 @@ class CorrelationTransform:
     """The spectra of a batch of masks u, ready to be correlated with feature maps z.
 
     Args:
-        masks: 0/1 maps of shape (B, n, H, W), packed. The caller has checked `fourier_error_bound` < 1/2.
+        masks: 0/1 maps of shape (B, n, H, W), packed. The caller has checked `fourier_is_exact`.
     """
 
     __slots__ = ("_batch", "_spectra", "_tables")

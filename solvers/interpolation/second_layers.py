@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from solvers.interpolation.conv_features import PackedMaps
 from solvers.interpolation.correlations import (
     Method,
+    RolledMask,
     complement,
     faster_method,
-    least_over_rows,
     least_products,
-    rolled_mask,
-    rows_below,
 )
 
 __all__ = ["SecondLayer", "build_second_layer"]
@@ -83,12 +81,12 @@ def _by_popcount(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: di
     for centre in candidates.tolist():
         if centre not in open_rows:
             continue
-        rolled = rolled_mask(complement(maps.take(np.array([centre]))), 0)
-        threshold = least_over_rows(rolled, maps.words, others)
+        mask = RolledMask(complement(maps.take(np.array([centre]))), 0)
+        threshold = mask.least(maps.words, others)
         covered = np.empty(0, np.int64)
         if threshold > 0:
             waiting = np.fromiter(open_rows, np.int64, len(open_rows))
-            covered = waiting[rows_below(rolled, maps.words, waiting, threshold)]
+            covered = waiting[mask.below(maps.words, waiting, threshold)]
         yield centre, threshold, covered
 
 

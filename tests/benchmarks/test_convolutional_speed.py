@@ -89,7 +89,7 @@ def test_digits_second_layers_against_a_dense_product_for_every_candidate(record
     words = maps.positions * maps.words.shape[1] * len(maps) * found.drawn / ours
     record_property("ratio", ratio)
     print(f"\ndigits, 8 against the rest, n = 100: {ratio:.0f} times, {words / 1e9:.1f}e9 words a second")
-    assert ratio > 5
+    assert ratio > 3
 
 
 def test_shifts_cost_what_their_patterns_cost(record_property):

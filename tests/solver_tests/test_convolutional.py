@@ -223,6 +223,19 @@ def test_a_covered_class_may_be_chosen():
     assert widths[0] <= 2
 
 
+@pytest.mark.parametrize(
+    ("shape", "width"), [((1, 1, 1), 200), ((5, 1, 1), 50), ((1, 1, 5000), 10), ((1, 64, 64), 10)]
+)
+def test_one_sample_a_class_in_unusual_shapes(shape, width):
+    """One position (no translation but the identity), a long signal and a large image, small kernels."""
+    points = np.random.default_rng(0).standard_normal((2, int(np.prod(shape))))
+    problem = InterpolationProblem(points, ["no", "yes"])
+    found = Convolutional(width, 1.0, shape, 3).solve(problem, rng=np.random.default_rng(0))
+    assert found.interpolates
+    assert found.network.second_layer_width == 1
+    assert found.network.evaluate(points).tolist() == [0, 1]
+
+
 def test_same_seed_same_network():
     problem, _, settings = make(CASES[3])
     first, second = (settings.solve(problem, rng=np.random.default_rng(3)) for _ in range(2))

@@ -11,12 +11,10 @@ from hypothesis.extra.numpy import arrays
 from solvers.errors import InputError
 from solvers.interpolation.conv_features import PackedMaps, packed_features
 from solvers.interpolation.correlations import (
+    RolledMask,
     complement,
     faster_method,
-    least_over_rows,
     least_products,
-    rolled_mask,
-    rows_below,
 )
 from solvers.interpolation.fourier_correlations import CorrelationTransform, fourier_error_bound
 from solvers.interpolation.orbits import canonical_translates, find_orbits, translate
@@ -106,10 +104,10 @@ def test_products_are_those_of_every_translation(filters, height, width):
     found = CorrelationTransform(masks).correlations(maps, slice(None)).transpose(2, 3, 0, 1).reshape(every.shape)
     assert np.array_equal(np.sort(found, axis=2), np.sort(every, axis=2))
     for b in range(len(masks)):
-        rolled = rolled_mask(masks, b)
-        assert least_over_rows(rolled, maps.words, np.arange(5, 12)) == least[b, 5:].min()
+        mask = RolledMask(masks, b)
+        assert mask.least(maps.words, np.arange(5, 12)) == least[b, 5:].min()
         limit = int(np.median(least[b])) + 1
-        assert np.array_equal(rows_below(rolled, maps.words, np.arange(12), limit), least[b] < limit)
+        assert np.array_equal(mask.below(maps.words, np.arange(12), limit), least[b] < limit)
 
 
 def test_tiles_change_nothing(monkeypatch):
@@ -118,13 +116,14 @@ def test_tiles_change_nothing(monkeypatch):
     masks, _ = random_maps(rng, 3, 20, 4, 4)
     least = least_products(masks, maps, "fourier")
     rows = np.arange(150)
-    for tile_bytes in (1, 3 * 8 * maps.words.shape[1], 2**20):
+    for tile_bytes, kept_bytes in ((1, 0), (9 * 8 * maps.words.shape[1], 2**20), (2**20, 0)):
         monkeypatch.setattr("solvers.interpolation.correlations.TILE_BYTES", tile_bytes)
+        monkeypatch.setattr("solvers.interpolation.correlations.KEPT_BYTES", kept_bytes)
         assert np.array_equal(least_products(masks, maps, "popcount"), least)
         for b in range(3):
-            rolled = rolled_mask(masks, b)
-            assert least_over_rows(rolled, maps.words, rows) == least[b].min()
-            assert np.array_equal(rows_below(rolled, maps.words, rows, 70), least[b] < 70)
+            mask = RolledMask(masks, b)
+            assert mask.least(maps.words, rows) == least[b].min()
+            assert np.array_equal(mask.below(maps.words, rows, 70), least[b] < 70)
 
 
 @pytest.mark.parametrize(("filters", "height", "width"), [(5, 1, 4), (40, 6, 7), (30, 28, 28), (3, 1, 400)])
@@ -144,6 +143,7 @@ def test_where_rounding_is_not_proved_harmless_bits_are_counted():
     assert fourier_error_bound(*size) > 0.5
     assert faster_method(*size, masks=64) == "popcount"
     assert faster_method(100, 28, 28, masks=64) == "fourier"
+    assert faster_method(10, 1, 10**4, masks=64) == "popcount"
     huge = PackedMaps(np.zeros((1, 1), np.uint64), *size)
     with pytest.raises(InputError, match="popcount"):
         least_products(huge, huge, "fourier")
