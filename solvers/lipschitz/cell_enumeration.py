@@ -30,7 +30,7 @@ from solvers.norms import FloatArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Arrangement", "CellBatch", "box_arrangements", "cells", "open_arrangements"]
+__all__ = ["Arrangement", "CellBatch", "box_arrangements", "cells", "generic_direction", "open_arrangements"]
 
 # Elements of one tensor in a chunk: a few of them fit the second-level cache.
 CHUNK = 1 << 14
@@ -218,7 +218,7 @@ def cells(arrangement: Arrangement, device: str = "cpu") -> Iterator[CellBatch]:
                 total = total + normals[j, i] * vertex[i]
             values[j] = total
         own = subsets.T[:, :, None].expand(k, len(block), batch)
-        near = values.abs() <= tolerance * (1.0 + biases.abs().amax(0))
+        near = values.abs() <= tolerance * (1.0 + (biases.abs().amax(0) if count else 0.0))
         positive = values > 0
         if k:
             near.scatter_(0, own, False)

@@ -57,7 +57,8 @@ def _point_at_vertex(
     """From the vertex into the cell, half-way to the first hyperplane on the way."""
     if arrangement.dimension == 0:
         return np.zeros(0)
-    a, b = arrangement.normals[:, :, network], arrangement.biases[:, network]
+    # Contiguous copies: BLAS may add in another order along strides, and the batch decides the strides.
+    a, b = np.ascontiguousarray(arrangement.normals[:, :, network]), arrangement.biases[:, network].copy()
     here = list(subset)
     try:
         inverse = np.linalg.inv(a[here])
@@ -80,7 +81,7 @@ def _back_from_infinity(
     """A direction in R^k along which the cell goes to infinity, followed until the biases no longer matter."""
     direction = lower.lift[1]
     ray = complement(direction) @ point - direction
-    heights = (upper.normals[:, :, network] @ ray) * sign
+    heights = (np.ascontiguousarray(upper.normals[:, :, network]) @ ray) * sign
     if (heights <= 0).any():
         return None
     return ray * (2.0 * float(np.max(np.abs(upper.biases[:, network]) / heights, initial=0.0)) + 1.0)

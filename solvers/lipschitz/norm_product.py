@@ -74,6 +74,4 @@ class NormProduct(AbstractLipschitzSolver):
         certificate = Certificate("norm-product", {"exponents": path})
         status = Status.EXACT if upper == 0 else Status.BOUNDED
         stats = {"wall_seconds": deadline.elapsed}
-        return LipschitzBounds(
-            0.0, upper, status, self.name, problem.p, problem.domain, None, certificate, stats
-        )
+        return LipschitzBounds(0.0, upper, status, self.name, problem.p, problem.domain, None, certificate, stats)

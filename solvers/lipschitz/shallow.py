@@ -35,6 +35,7 @@ class ShallowNetwork:
         slack: (d,): bound on the rounding error of any gradient assembled from `base` and `jumps`.
         owners: (N,): for every neuron the hyperplane it lies on, or -1 where it is constant.
         orientations: (N,): +1 where a neuron is active on the positive side of its hyperplane, else -1.
+        cancelled: some neurons form no kink together and were dropped; their own signs are not known from the cell.
     """
 
     rows: FloatArray
@@ -48,6 +49,7 @@ class ShallowNetwork:
     slack: FloatArray
     owners: NDArray[np.int64]
     orientations: FloatArray
+    cancelled: bool
 
     @property
     def count(self) -> int:
@@ -83,11 +85,18 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
         orientations[j] = 1.0 if w[j, pivot] * w[first[same], pivot] > 0 else -1.0
     jumps = np.zeros((len(first), d))
     base = np.zeros(d) if network.depth else np.array(network.weights[0][0])
-    for j in np.flatnonzero(owners >= 0):
-        gain = v[j] * w[j]
-        jumps[owners[j]] += gain * orientations[j]
-        if orientations[j] < 0:
-            base += gain
+    turned: list[int] = []
+    for h, members in _members(owners, len(first)).items():
+        jumps[h] = _exact_sum(v, w, members, orientations[members])
+        turned += [j for j in members if orientations[j] < 0]
+    if turned:
+        base = _exact_sum(v, w, turned, np.ones(len(turned)))
+    # Where the members of a hyperplane cancel exactly there is no kink: the gradient is the same on both sides.
+    kept = np.flatnonzero(jumps.any(axis=1)) if len(first) else np.zeros(0, dtype=np.int64)
+    cancelled = len(kept) < len(first)
+    place = np.full(len(first) + 1, -1, dtype=np.int64)
+    place[kept] = np.arange(len(kept))
+    owners, first, jumps = place[owners], [first[h] for h in kept], jumps[kept]
     rows, offsets = np.array(w[first]).reshape(-1, d), np.array(b[first])
     normals, basis, doubtful = rows, np.eye(d), False
     if first and not isinstance(domain, Box):
@@ -98,9 +107,29 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
             doubtful = exact_rank(rows) != rank
             basis = right[:rank].T
             normals = rows @ basis
-    slack = (len(v) + 4) * 2.0**-52 * (np.abs(v)[:, None] * np.abs(w)).sum(axis=0)
+    # Every jump is rounded once, then M + 1 numbers are added (Higham 2002, section 4.2).
+    slack = (len(first) + 2) * 2.0**-52 * (np.abs(jumps).sum(axis=0) + np.abs(base)) if len(first) else np.zeros(d)
+    central = not offsets.any()
     return ShallowNetwork(
-        rows, offsets, normals, basis, jumps, base, not offsets.any(), doubtful, slack, owners, orientations
+        rows, offsets, normals, basis, jumps, base, central, doubtful, slack, owners, orientations, cancelled
+    )
+
+
+def _members(owners: NDArray[np.int64], count: int) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {h: [] for h in range(count)}
+    for j in np.flatnonzero(owners >= 0):
+        found[int(owners[j])].append(int(j))
+    return found
+
+
+def _exact_sum(v: FloatArray, w: FloatArray, members: list[int], signs: FloatArray) -> FloatArray:
+    """sum_j signs_j v_j w_j over the members, each entry rounded once."""
+    if len(members) == 1:
+        return np.asarray(v[members[0]] * signs[0] * w[members[0]])
+    factors = [Fraction(float(v[j])) * int(s) for j, s in zip(members, signs, strict=True)]
+    columns = zip(*(w[j].tolist() for j in members), strict=True)
+    return np.array(
+        [float(sum((f * Fraction(x) for f, x in zip(factors, column, strict=True)), Fraction(0))) for column in columns]
     )
 
 

@@ -23,17 +23,19 @@ from solvers.lipschitz.cell_enumeration import (
     CellBatch,
     box_arrangements,
     cells,
+    generic_direction,
     open_arrangements,
 )
 from solvers.lipschitz.exact_cells import exact_cells
 from solvers.lipschitz.incumbents import Champion, Incumbents
 from solvers.lipschitz.interior_points import point_in_cell
 from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.sampling import rounding_slack
 from solvers.lipschitz.shallow import ShallowNetwork, shallow_form
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray, dual_exponent, scalar_norm, vector_norm
 from solvers.problems import LipschitzProblem
-from solvers.regions import ActivationPattern, LinearRegion
+from solvers.regions import ActivationPattern, LinearRegion, pattern_at
 from solvers.results import Certificate, LipschitzBounds, Status, Witness
 
 __all__ = ["VertexEnumeration"]
@@ -47,12 +49,17 @@ MOST_DOUBTFUL = 500
 
 @dataclass(slots=True, eq=False)
 class _Case:
-    """One network on one domain, with every p that was asked of it."""
+    """One network on one domain, with every p that was asked of it.
+
+    `area` is where cells are enumerated: all of R^d also for a box with the origin inside it when every kink passes
+    through the origin, since then every cell is a cone and meets the box.
+    """
 
     network: ReluNetwork
     domain: Domain
     form: ShallowNetwork
     exponents: list[float]
+    area: Domain
     doubt: dict[float, float] = field(default_factory=dict)
     degenerate: bool = False
     doubtful_cells: int = 0
@@ -115,7 +122,7 @@ class VertexEnumeration(AbstractLipschitzSolver):
         answers = []
         for b, case in enumerate(group):
             found: dict[float, LipschitzBounds] = {}
-            exact = self._exact_champions(case, deadline) if finished and _needs_exact(case, record, b) else None
+            exact = self._exact_cells(case, deadline) if finished and _needs_exact(case, record, b) else None
             for e, q in enumerate(exponents):
                 if q in case.exponents:
                     own = {**stats, "doubtful_cells": float(case.doubtful_cells)}
@@ -154,15 +161,15 @@ class VertexEnumeration(AbstractLipschitzSolver):
                 near = set(torch.nonzero(batch.near[:, m, b]).flatten().tolist()) | set(batch.subsets[m].tolist())
                 _widen(case, sorted(near), batch.positive[:, m, b].cpu().numpy(), arrangement.mirrored)
 
-    def _exact_champions(self, case: _Case, deadline: Deadline) -> dict[float, tuple[float, FloatArray, Any]] | None:
-        """The longest gradient for every exponent, over all cells in rational arithmetic; None if that is too long."""
+    def _exact_cells(self, case: _Case, deadline: Deadline) -> list[_ExactCell] | None:
+        """All cells of the domain, in rational arithmetic; None if that would take too long."""
         form, d = case.form, case.network.input_dimension
         rows, offsets = form.rows.tolist(), form.offsets.tolist()
         faces = 0
-        if isinstance(case.domain, Box):
+        if isinstance(case.area, Box):
             eye = np.eye(d)
             rows += [*eye.tolist(), *(-eye).tolist()]
-            offsets += [*(-case.domain.lower).tolist(), *case.domain.upper.tolist()]
+            offsets += [*(-case.area.lower).tolist(), *case.area.upper.tolist()]
             faces = 2 * d
         if math.comb(len(rows), min(d, form.count + faces)) > MOST_EXACT_SUBSETS:
             return None
@@ -171,18 +178,25 @@ class VertexEnumeration(AbstractLipschitzSolver):
             found = exact_cells(exact_rows, [Fraction(b) for b in offsets], lambda: not deadline.is_over)
         except TimeoutError:
             return None
-        best: dict[float, tuple[float, FloatArray, Any]] = {}
+        kept = []
         for signs in sorted(found):
-            if faces and min(signs[-faces:]) < 0:
-                continue
-            on = np.array(signs[: form.count]) > 0
-            gradient = _gradient(form, on)
-            for q in case.exponents:
-                value = scalar_norm(gradient.tolist(), q)
-                if q not in best or value > best[q][0]:
-                    point = np.array([float(x) for x in found[signs]])
-                    best[q] = (value, gradient, (point, on))
-        return best
+            if not faces or min(signs[-faces:]) > 0:
+                on = np.array(signs[: form.count]) > 0
+                point = np.array([float(x) for x in found[signs]])
+                # Only the jumps that were added can have been rounded.
+                own = (on.sum() + 2) * 2.0**-52 * (np.abs(form.jumps[on]).sum(axis=0) + np.abs(form.base))
+                kept.append(_ExactCell(_gradient(form, on), own, point, on))
+        return kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ExactCell:
+    """A cell found in rational arithmetic: gradient, its rounding error by entry, a point inside, signs."""
+
+    gradient: FloatArray
+    slack: FloatArray
+    point: FloatArray
+    on: np.ndarray
 
 
 def _cases(problems: Sequence[LipschitzProblem]) -> tuple[list[_Case], list[_Case]]:
@@ -192,7 +206,11 @@ def _cases(problems: Sequence[LipschitzProblem]) -> tuple[list[_Case], list[_Cas
     for problem in problems:
         key = (id(problem.network), _domain_key(problem.domain))
         if key not in known:
-            known[key] = _Case(problem.network, problem.domain, shallow_form(problem.network, problem.domain), [])
+            whole = WholeSpace(problem.network.input_dimension)
+            centred = bool(problem.domain.strictly_contains(np.zeros(whole.dimension)))
+            cones = problem.network.is_homogeneous and centred
+            area = whole if cones else problem.domain
+            known[key] = _Case(problem.network, problem.domain, shallow_form(problem.network, area), [], area)
         case = known[key]
         if problem.dual_p not in case.exponents:
             case.exponents.append(problem.dual_p)
@@ -205,7 +223,7 @@ def _domain_key(domain: Domain) -> Hashable:
 
 
 def _group_key(case: _Case) -> Hashable:
-    return (case.form.normals.shape, case.form.jumps.shape, case.form.central, _domain_key(case.domain))
+    return (case.form.normals.shape, case.form.jumps.shape, case.form.central, _domain_key(case.area))
 
 
 def _arrangements(group: list[_Case]) -> Iterator[Arrangement]:
@@ -219,8 +237,8 @@ def _arrangements(group: list[_Case]) -> Iterator[Arrangement]:
         return
     for case in group:
         case.degenerate = case.degenerate or case.form.doubtful_rank
-    if isinstance(first.domain, Box):
-        yield from box_arrangements(normals, offsets, first.domain)
+    if isinstance(first.area, Box):
+        yield from box_arrangements(normals, offsets, first.area)
     else:
         yield from open_arrangements(normals, None if first.form.central else offsets)
 
@@ -274,13 +292,27 @@ def _pattern(case: _Case, on: np.ndarray) -> ActivationPattern:
 
 def _witness(case: _Case, on: np.ndarray, point: FloatArray | None) -> Witness | None:
     """The cell as a witness, if the point is strictly inside it and inside the domain."""
-    pattern = _pattern(case, on)
-    region = LinearRegion(case.network, pattern)
     if point is None or not np.isfinite(point).all():
         return None
-    if not region.strictly_contains(point) or not case.domain.strictly_contains(point):
-        return None
-    return Witness(point, pattern, region.gradient()[0])
+    if isinstance(case.domain, Box) and isinstance(case.area, WholeSpace):
+        # A cone: any multiple of the point is in it; half-way to the box's boundary is well inside both.
+        room = np.where(point > 0, case.domain.upper, -case.domain.lower) / np.maximum(np.abs(point), 1e-300)
+        point = point * (0.5 * float(room.min()))
+    for candidate in _near(point) if case.form.cancelled else (point,):
+        pattern = pattern_at(case.network, candidate) if case.form.cancelled else _pattern(case, on)
+        region = LinearRegion(case.network, pattern)
+        if region.strictly_contains(candidate) and case.domain.strictly_contains(candidate):
+            return Witness(candidate, pattern, region.gradient()[0])
+    return None
+
+
+def _near(point: FloatArray) -> Iterator[FloatArray]:
+    """A point and some next to it: it may lie on a kink of neurons that cancel, which the cell does not know."""
+    yield point
+    direction = generic_direction(point.size)
+    for exponent in range(2, 7):
+        for side in (1.0, -1.0):
+            yield point + side * 10.0**-exponent * (1.0 + np.abs(point).max()) * direction
 
 
 def _answer(
@@ -290,38 +322,41 @@ def _answer(
     best: Champion | None,
     chain: Sequence[Arrangement],
     b: int,
-    exact: dict[float, tuple[float, FloatArray, Any]] | None,
+    exact: list[_ExactCell] | None,
     finished: bool,
     budget: Budget,
     stats: dict[str, float],
 ) -> LipschitzBounds:
-    """Bounds of one network for one dual exponent q, rounding pushed outward."""
-    slack = float(vector_norm(case.form.slack, q))
+    """Bounds of one network for one dual exponent q, rounding pushed outward.
+
+    Relative errors of `scalar_norm` and of the additions here are below 1e-14.
+    """
     p = dual_exponent(q)
-    witness: Witness | None = None
-    value = 0.0
-    if exact is not None:
-        value, _, (point, on) = exact[q]
-        witness = _witness(case, on, point)
-    elif best is not None:
-        value = best.value
-        index, mirror = divmod(best.place[0], 2)
-        on = best.signs
-        lifted = point_in_cell(chain, index, best.place[1:], ~on if mirror else on, b, bool(mirror))
-        point_x = None if lifted is None else _to_inputs(case, lifted)
-        witness = _witness(case, on, point_x)
-    # Relative errors of scalar_norm and of the sum below are under 1e-14.
+    slack = float(vector_norm(case.form.slack, q))
     certain = finished and (exact is not None or not case.degenerate)
-    if certain:
-        doubt = 0.0 if exact is not None else case.doubt.get(q, 0.0)
-        upper = (max(value, doubt) + slack) * (1 + 1e-14)
+    witness: Witness | None = None
+    if exact is not None:
+        sizes = [scalar_norm(cell.gradient.tolist(), q) for cell in exact]
+        upper = max(size + scalar_norm(cell.slack.tolist(), q) for size, cell in zip(sizes, exact, strict=True))
+        for k in sorted(range(len(exact)), key=lambda k: -sizes[k]):
+            witness = _witness(case, exact[k].on, exact[k].point)
+            if witness is not None:
+                break
     else:
-        upper = norm_product_bound(case.network, p)
+        value = 0.0
+        if best is not None:
+            value = best.value
+            index, mirror = divmod(best.place[0], 2)
+            signs = ~best.signs if mirror else best.signs
+            lifted = point_in_cell(chain, index, best.place[1:], signs, b, bool(mirror))
+            witness = _witness(case, best.signs, None if lifted is None else _to_inputs(case, lifted))
+        upper = max(value, case.doubt.get(q, 0.0)) + slack
+    upper = upper * (1 + 1e-14) if certain else norm_product_bound(case.network, p)
     lower = 0.0
     if witness is not None:
-        lower = max(0.0, (scalar_norm(witness.gradient.tolist(), q) - slack) * (1 - 1e-14))
-    lower = min(lower, upper)
-    status = Status.EXACT if budget.is_closed(lower, upper) or upper == 0.0 else Status.NUMERICAL_TROUBLE
+        own = rounding_slack(case.network, q)
+        lower = min(upper, max(0.0, (scalar_norm(witness.gradient.tolist(), q) - own) * (1 - 1e-14)))
+    status = Status.EXACT if budget.is_closed(lower, upper) else Status.NUMERICAL_TROUBLE
     if status is not Status.EXACT and not finished:
         status = Status.BUDGET_SPENT
     certificate = Certificate("cell-count", {"subsets": stats["subsets"]}) if certain else None
