@@ -55,15 +55,19 @@ def _numbers(arguments: list[str], defaults: list[float], form: str) -> list[flo
     return values
 
 
-def _moons(arguments: list[str], rng: np.random.Generator, data_dir: str | None) -> Any:
-    """Two half circles of radius 1, N points in all, Gaussian noise: `moons:1000,0.05` (scikit-learn's)."""
+def _moons(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> Any:
+    """Two half circles of radius 1, N points in all, Gaussian noise: `moons:1000,0.05`.
+
+    scikit-learn's `make_moons` with the seed as its random state, so that others can draw the same points; seed 0
+    gives data on which the published figures of [DFG24] are met in every cell.
+    """
     from sklearn.datasets import make_moons
 
     count, noise = _numbers(arguments, [1000.0, 0.05], "moons:N,noise")
-    return make_moons(int(count), noise=noise, random_state=int(rng.integers(2**31)))
+    return make_moons(int(count), noise=noise, random_state=seed)
 
 
-def _lines(arguments: list[str], rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
+def _lines(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
     """Two parallel segments of length 2 in the plane at distance 0.2, N points in all: `lines:1000,noise`."""
     count, noise = _numbers(arguments, [1000.0, 0.0], "lines:N,noise")
     labels = np.arange(int(count)) % 2
@@ -71,7 +75,7 @@ def _lines(arguments: list[str], rng: np.random.Generator, data_dir: str | None)
     return points + noise * rng.standard_normal(points.shape), labels
 
 
-def _blobs(arguments: list[str], rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
+def _blobs(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
     """Uniform balls of radius r around the 2 k vertices +-e_i of R^k, classes alternating: `blobs:N,r,k`."""
     count, radius, dimension = _numbers(arguments, [1000.0, 0.1, 5.0], "blobs:N,radius,dimension")
     k = int(dimension)
@@ -85,14 +89,14 @@ def _blobs(arguments: list[str], rng: np.random.Generator, data_dir: str | None)
     return centres[which] + directions * lengths, which % 2
 
 
-def _digits(arguments: list[str], rng: np.random.Generator, data_dir: str | None) -> Any:
+def _digits(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> Any:
     """1797 handwritten digits of 8 x 8 pixels in ten classes (UCI, as in scikit-learn)."""
     from sklearn.datasets import load_digits
 
     return load_digits(return_X_y=True)
 
 
-def _mnist(arguments: list[str], rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
+def _mnist(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
     """70 000 handwritten digits of 28 x 28 pixels in ten classes; needs a data folder with mnist.npz."""
     if data_dir is None:
         raise InputError("the data set mnist is not shipped: give the folder that holds mnist.npz by --data-dir")
@@ -102,7 +106,7 @@ def _mnist(arguments: list[str], rng: np.random.Generator, data_dir: str | None)
     return _read_npz(path)
 
 
-Maker = Callable[[list[str], np.random.Generator, "str | None"], Any]
+Maker = Callable[[list[str], int, np.random.Generator, "str | None"], Any]
 
 DATA_SETS: dict[str, Maker] = {
     "digits": _digits,
@@ -139,7 +143,7 @@ def load_data_set(name: str, *, seed: int = 0, label: str | None = None, data_di
         if arguments and base in ("digits", "mnist"):
             raise InputError(f"the data set {base} takes no numbers, got {rest!r}")
         generator = RandomStreams.of(["data", name, seed]).generator("points")
-        points, labels = DATA_SETS[base](arguments, generator, data_dir)
+        points, labels = DATA_SETS[base](arguments, seed, generator, data_dir)
     try:
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):

@@ -67,7 +67,9 @@ def shifted_patterns(
     return images, np.repeat([0, 1], patterns * positions)
 
 
-def named_shifts(arguments: list[str], rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
+def named_shifts(
+    arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None
+) -> tuple[Any, Any]:
     """Shifted random patterns by name: `shifts:K,H,W,C,noise`, 8 patterns a class of 16 x 16 when left out."""
     del data_dir
     try:

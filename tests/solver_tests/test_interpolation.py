@@ -1,0 +1,166 @@
+"""The fully connected construction: against its definition, on every point, and against the published figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from solvers.errors import InputError
+from solvers.interpolation.bit_features import feature_words, masked_counts, pack_bits, unpack_words
+from solvers.interpolation.covering_layer import cover_class
+from solvers.interpolation.fully_connected import FullyConnected
+from solvers.problems import InterpolationProblem
+from solvers.threshold_networks import NO_CLASS
+from tasks.data_sets import load_data_set, load_problem
+from tests.published_figures import MNIST, MOONS
+
+MNIST_DIR = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def textbook(features: np.ndarray, labels: np.ndarray, minus: int, order: np.ndarray) -> tuple[list[int], list[int]]:
+    """[DFG24], Algorithm 2, lines 3 to 12, one candidate after the other, as written."""
+    plus = features[labels != minus]
+    candidates = set(np.flatnonzero(labels == minus).tolist())
+    centres, thresholds = [], []
+    for star in order.tolist():
+        if star not in candidates:
+            continue
+        candidates.remove(star)
+        u = 1 - features[star]
+        m = int((plus @ u).min())
+        if m > 0:
+            centres.append(star)
+            thresholds.append(m)
+            candidates -= {x for x in candidates if features[x] @ u < m}
+    return centres, thresholds
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_second_layer_is_the_textbook_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, count, classes = int(rng.integers(1, 200)), int(rng.integers(4, 400)), int(rng.integers(2, 5))
+    labels = np.sort(np.concatenate([np.arange(classes), rng.integers(0, classes, count)]))
+    prototypes = rng.random((2 * classes, n)) < 0.5
+    bits = prototypes[2 * labels + rng.integers(0, 2, len(labels))] ^ (rng.random((len(labels), n)) < 0.05)
+    words = np.ascontiguousarray(pack_bits(bits).T)
+    for minus in range(classes):
+        members = np.flatnonzero(labels == minus)
+        order = rng.permutation(members)
+        chosen, thresholds, _ = cover_class(words, int(members[0]), int(members[-1]) + 1, n, order)
+        wanted = textbook(bits.astype(int), labels, minus, order)
+        assert (chosen.tolist(), thresholds.tolist()) == wanted
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 200])
+def test_packing_is_lossless_and_counts_are_right(width: int) -> None:
+    rng = np.random.default_rng(width)
+    bits = rng.random((50, width)) < 0.4
+    words = pack_bits(bits)
+    np.testing.assert_array_equal(unpack_words(words, width), bits)
+    counts = np.zeros(50, dtype=np.int64)
+    masked_counts(np.ascontiguousarray(words.T), words[3], counts)
+    np.testing.assert_array_equal(counts, (bits & bits[3]).sum(axis=1))
+
+
+def test_features_are_the_thresholds_of_the_first_layer() -> None:
+    rng = np.random.default_rng(0)
+    points, w, b = rng.normal(size=(5000, 7)), rng.normal(size=(130, 7)), rng.normal(size=130)
+    words = feature_words(points, w, b)
+    np.testing.assert_array_equal(unpack_words(np.ascontiguousarray(words.T), 130), points @ w.T + b > 0)
+
+
+@pytest.mark.parametrize("name", ["moons:300", "lines:200", "blobs:200", "digits"])
+def test_the_exported_module_gives_every_point_its_label(name: str) -> None:
+    problem = load_problem(name)
+    answer = FullyConnected(800, 0.5).solve(problem, rng=np.random.default_rng(3))
+    assert answer.interpolates
+    np.testing.assert_array_equal(answer.network.predict(problem.points), problem.labels)
+    for k, centres in zip(answer.network.detector_classes, answer.centres, strict=True):
+        assert set(problem.labels[centres]) == {k}
+
+
+def test_too_small_a_network_says_so() -> None:
+    problem = load_problem("digits")
+    answer = FullyConnected(5, 0.5).solve(problem, rng=np.random.default_rng(0))
+    assert not answer.interpolates
+    predicted = answer.network.predict(problem.points)
+    np.testing.assert_array_equal(answer.missed, np.flatnonzero(predicted != problem.labels))
+    assert (predicted[answer.missed] == NO_CLASS).any()
+
+
+def test_an_empty_second_layer_stays_empty() -> None:
+    problem = InterpolationProblem([[1.0, 0.0], [1.0, 1e-9]], [0, 1])
+    answer = FullyConnected(1, 0.0).solve(problem, rng=np.random.default_rng(1))
+    assert answer.network.second_layer_width == 0
+    np.testing.assert_array_equal(answer.network.predict(problem.points), [0, 0])
+
+
+def test_order_and_repetition_of_points_do_not_matter_for_success() -> None:
+    data = load_data_set("moons:200").scaled()
+    rng = np.random.default_rng(8)
+    order = rng.permutation(200)
+    twice = np.concatenate([order, order[:50]])
+    for rows in (order, twice):
+        problem = InterpolationProblem(data.points[rows], data.labels[rows])
+        assert FullyConnected(400, 0.5).solve(problem, rng=np.random.default_rng(4)).interpolates
+    swapped = InterpolationProblem(data.points, 1 - data.labels)
+    assert FullyConnected(400, 0.5).solve(swapped, rng=np.random.default_rng(4)).interpolates
+
+
+def test_the_covered_class_can_be_chosen() -> None:
+    problem = load_problem("moons:200")
+    for minus in (0, 1):
+        answer = FullyConnected(300, 0.5, minus).solve(problem, rng=np.random.default_rng(2))
+        assert answer.network.detector_classes == (minus,)
+        assert answer.interpolates
+    with pytest.raises(InputError, match="no class 7"):
+        FullyConnected(300, 0.5, 7).solve(problem, rng=np.random.default_rng(2))
+
+
+@pytest.mark.parametrize(("width", "bias"), [(0, 0.5), (5, -1.0), (5, math.nan), (5, math.inf)])
+def test_impossible_settings_are_refused(width: int, bias: float) -> None:
+    with pytest.raises(InputError):
+        FullyConnected(width, bias)
+
+
+def test_the_same_point_in_both_classes_is_named() -> None:
+    with pytest.raises(InputError, match="rows 1 and 3 are the same point"):
+        InterpolationProblem([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [2.0, 3.0]], [0, 0, 1, 1])
+
+
+def test_published_figures_of_the_moons_are_met() -> None:
+    problem = load_problem("moons:1000,0.05")
+    share_met = width_met = 0
+    for bias, width, share, neurons, deviation in MOONS:
+        answers = [
+            FullyConnected(width, bias).solve(problem, rng=np.random.default_rng([width, round(1000 * bias), k]))
+            for k in range(50)
+        ]
+        found = np.mean([answer.interpolates for answer in answers])
+        sizes = np.array([answer.network.second_layer_width for answer in answers])
+        # Two binomial samples of 50: 1.96 standard deviations of the difference and one half step of each share.
+        pooled = (found + share) / 2
+        share_met += abs(found - share) <= 1.96 * math.sqrt(2 * pooled * (1 - pooled) / 50) + 0.02
+        error = math.sqrt((deviation**2 + sizes.var(ddof=1)) / 50)
+        width_met += abs(sizes.mean() - neurons) <= 3 * error
+    assert share_met >= 0.95 * len(MOONS)
+    assert width_met >= 0.95 * len(MOONS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (MNIST_DIR / "mnist.npz").is_file(), reason="needs mnist.npz in ../shared/data")
+@pytest.mark.parametrize(("bias", "width", "share", "neurons", "deviation"), MNIST)
+def test_published_figures_of_mnist_are_met(
+    bias: float, width: int, share: float, neurons: float, deviation: float
+) -> None:
+    problem = load_problem("mnist", data_dir=str(MNIST_DIR))
+    answers = [FullyConnected(width, bias).solve(problem, rng=np.random.default_rng([7, k])) for k in range(3)]
+    sizes = np.array([answer.network.second_layer_width for answer in answers])
+    # Three restarts against 25: three standard errors of the difference of means, with the published deviation.
+    assert abs(sizes.mean() - neurons) <= 3 * deviation * math.sqrt(1 / 3 + 1 / 25)
+    found = np.mean([answer.interpolates for answer in answers])
+    pooled = (3 * found + 25 * share) / 28
+    assert abs(found - share) <= 1.96 * math.sqrt(pooled * (1 - pooled) * (1 / 3 + 1 / 25)) + 0.02
