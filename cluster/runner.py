@@ -251,7 +251,7 @@ class StudyRun:
             varying = [axis for axis in self.study.sweeps[sweep].grid if axis in trial.params]
             name = " ".join(f"{axis}={trial.params[axis]}" for axis in varying) or sweep
             params = {"sweep": sweep, **trial.params}
-            self.tracker.cell(str(cell), f"{sweep}: {name}", params, metrics, float(rows["finished_at"].max()))
+            self.tracker.cell(f"{sweep}/{cell}", f"{sweep}: {name}", params, metrics, float(rows["finished_at"].max()))
 
     def _cells(self) -> dict[str, list[Trial]]:
         """The first trial of every grid cell, by sweep."""

@@ -106,9 +106,13 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
             raise InputError(f"method {solver.name} cannot take {size}: {reason}")
 
     def cost_seconds(self, config: LipschitzConfig) -> float:
-        # Vertices of the arrangement at about half a microsecond each, and a little for every network.
-        subsets = math.comb(config.N, config.d - (config.bias == "zero" and config.domain == "global"))
-        return 5e-4 + 2e-7 * subsets * (3**config.d if config.domain == "box" else 1.5) * config.L
+        # About a microsecond for every vertex of the arrangement, and a little for every network.
+        if config.domain == "box":
+            faces = [math.comb(config.d, k) * 2 ** (config.d - k) * math.comb(config.N, k) for k in range(config.d + 1)]
+            vertices = sum(faces)
+        else:
+            vertices = math.comb(config.N, config.d - (config.bias == "zero"))
+        return 1e-3 + 1.3e-6 * vertices * config.L
 
     def batch_group(self, config: LipschitzConfig) -> Hashable:
         varying = {"p"}
