@@ -22,7 +22,7 @@ from solvers.interpolation.fourier_correlations import (
     samples_per_block,
 )
 from solvers.norms import FloatArray
-from solvers.torch_threshold import Step
+from solvers.torch_threshold import Step, decision_layer
 
 __all__ = ["AnyOverTranslations", "ConvThresholdModule", "MaskCorrelation2d", "OrderedConv2d"]
 
@@ -153,10 +153,9 @@ class AnyOverTranslations(torch.nn.Module):
 
 
 class ConvThresholdModule(torch.nn.Module):
-    """Conv2d, step, Conv2d, step, global max-pool, linear: scores (N, K) of points (N, d), the largest one wins.
+    """Conv2d, step, Conv2d, step, global max-pool, linear: scores (N, K) of points (N, d).
 
-    As in `torch_threshold.ThresholdModule` the score of a class is the number of its neurons that fire; with one
-    detector the other class scores a constant 1/2.
+    Scores are those of `torch_threshold.decision_layer`.
     """
 
     def __init__(
@@ -179,7 +178,11 @@ class ConvThresholdModule(torch.nn.Module):
         self.first = OrderedConv2d(channels, n, (filters.shape[2], filters.shape[3]))
         self.second = MaskCorrelation2d(n, hidden, (height, width))
         self.pool = AnyOverTranslations()
-        self.output = torch.nn.Linear(hidden, classes, dtype=self.second.weight.dtype)
+        neurons = [len(threshold) for threshold in thresholds]
+        if not sum(neurons):
+            # The row of the silent filter belongs to the first detector, which it leaves silent.
+            neurons[0] = 1
+        self.output = decision_layer(neurons, detector_classes, classes, self.second.weight.dtype)
         self.step = Step()
         assert self.first.bias is not None
         assert self.second.bias is not None
@@ -188,18 +191,13 @@ class ConvThresholdModule(torch.nn.Module):
             self.first.bias.copy_(torch.tensor(biases))
             self.second.weight.zero_()
             self.second.bias.fill_(-0.5)
-            self.output.weight.zero_()
-            self.output.bias.zero_()
             start = 0
-            for mask, threshold, k in zip(masks, thresholds, detector_classes, strict=True):
+            for mask, threshold in zip(masks, thresholds, strict=True):
                 for row, value in enumerate(threshold.tolist(), start):
                     bits = mask.bits(slice(row - start, row - start + 1))[0].transpose(2, 0, 1)
                     self.second.weight[row] = -torch.tensor(bits, dtype=self.second.weight.dtype)
                     self.second.bias[row] = value - 0.5
-                self.output.weight[k, start : start + len(threshold)] = 1.0
                 start += len(threshold)
-            if len(detector_classes) == 1:
-                self.output.bias[1 - detector_classes[0]] = 0.5
         self.to(device)
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:

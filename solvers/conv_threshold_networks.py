@@ -13,7 +13,7 @@ from solvers.interpolation.conv_features import PackedMaps, packed_features
 from solvers.interpolation.correlations import Method, least_products
 from solvers.interpolation.orbits import as_images
 from solvers.norms import FloatArray
-from solvers.threshold_networks import NO_CLASS
+from solvers.threshold_networks import sole_class
 
 if TYPE_CHECKING:
     import torch
@@ -112,8 +112,7 @@ class ConvThresholdNetwork:
         if len(self.detector_classes) == 1:
             covered = self.detector_classes[0]
             return np.where(firing[:, 0] > 0, covered, 1 - covered)
-        best = np.asarray(self.detector_classes)[firing.argmax(axis=1)]
-        return np.where(firing.any(axis=1), best, NO_CLASS)
+        return sole_class(firing > 0)
 
     def to_torch(self, device: str = "cpu") -> torch.nn.Module:
         """The network as Conv2d, step, Conv2d, step, max-pool and Linear; see `conv_modules.ConvThresholdModule`."""

@@ -9,16 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError
-from solvers.interpolation.bit_features import Words, unpack_words
+from solvers.interpolation.bit_features import Words
 from solvers.norms import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NO_CLASS", "ThresholdNetwork"]
+__all__ = ["NO_CLASS", "ThresholdNetwork", "sole_class"]
 
-# What a network of several detectors answers where none of them fires.
+# What a network answers where no detector fires, or more than one.
 NO_CLASS = -1
+
+
+def sole_class(spoken_for: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Class indices (N,) from which classes (N, K) are spoken for: the only one, `NO_CLASS` for none or several."""
+    alone = spoken_for.sum(axis=1) == 1
+    return np.where(alone, spoken_for.argmax(axis=1), NO_CLASS).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,8 +32,9 @@ class ThresholdNetwork:
     """Phi(x) = 1[W x + b > 0]; detector k fires on x when <u, Phi(x)> < m for one of its neurons (u, m).
 
     With two classes there is one detector, for the covered class "-": where it is silent the answer is the other
-    class. With more classes every class has one, and the answer is the class whose detector fires with most neurons;
-    the first such class on a tie; `NO_CLASS` where all are silent. When the network interpolates, exactly one fires.
+    class. With more classes every class has one, and a class is answered where its own detector fires and no other
+    does; where none or several fire the answer is `NO_CLASS`. A detector may have no neurons: it never
+    fires.
 
     Attributes:
         weights: W, (n, d). biases: b, (n,).
@@ -79,10 +86,14 @@ class ThresholdNetwork:
         """The network as a module of Linear layers and thresholds; see `torch_threshold.ThresholdModule`."""
         from solvers.torch_threshold import ThresholdModule
 
-        n = self.first_layer_width
-        rows = [unpack_words(mask, n) for mask in self.masks]
         return ThresholdModule(
-            self.weights, self.biases, rows, self.thresholds, self.detector_classes, len(self.classes), device
+            self.weights,
+            self.biases,
+            self.masks,
+            self.thresholds,
+            self.detector_classes,
+            len(self.classes),
+            device,
         )
 
     def predict(self, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import abc
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.errors import InputError, SoundnessError
-from solvers.interpolants import Interpolant
+from solvers.interpolants import BuiltNetwork, Interpolant
 from solvers.problems import InterpolationProblem
 
-__all__ = ["AbstractInterpolator", "check_first_layer", "detected_classes"]
+__all__ = ["AbstractInterpolator", "Construction", "check_first_layer", "detected_classes"]
 
 
 def check_first_layer(width: int, max_bias: float) -> None:
@@ -39,14 +43,33 @@ def detected_classes(problem: InterpolationProblem, minus: object) -> tuple[int,
     return (1 if minus is None else problem.classes.index(minus),)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Construction:
+    """A network as a method built it, not yet evaluated.
+
+    Attributes:
+        network: with one detector per covered class.
+        centres: per detector the rows x* its neurons were made from, in order of acceptance.
+        stats: seconds of the parts, candidates looked at.
+    """
+
+    network: BuiltNetwork
+    centres: tuple[NDArray[np.int64], ...]
+    stats: Mapping[str, float]
+
+
 class AbstractInterpolator(abc.ABC):
     """A randomized construction. Instances are frozen settings; authors write `_solve`, callers use `solve`."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    device: str
 
     def solve(self, problem: InterpolationProblem, *, rng: np.random.Generator) -> Interpolant:
         """Construct a network for a labelled point cloud and evaluate it on every point.
+
+        The points missed are those that the exported torch module gives another answer than their label; what the
+        construction believes does not enter.
 
         Args:
             problem: the points and labels.
@@ -55,13 +78,17 @@ class AbstractInterpolator(abc.ABC):
             InputError: the settings do not fit the problem.
             SoundnessError: the construction contradicts itself: a bug of ours.
         """
-        answer = self._solve(problem, rng)
-        if answer.points != len(problem.labels):
-            raise SoundnessError(f"{self.name} answered for {answer.points} of {len(problem.labels)} points")
-        for k, centres in enumerate(answer.centres):
-            if len(centres) != answer.network.second_layer_widths[k]:
-                raise SoundnessError(f"{self.name}: detector {k} has another number of neurons than of centres")
-        return answer
+        started = time.perf_counter()
+        built = self._solve(problem, rng)
+        network = built.network
+        for width, centres, k in zip(network.second_layer_widths, built.centres, network.detector_classes, strict=True):
+            if len(centres) != width or len(np.unique(centres)) != width or (problem.labels[centres] != k).any():
+                raise SoundnessError(f"{self.name}: the neurons of class {k} do not come from points of their own")
+        constructed = time.perf_counter()
+        missed = np.flatnonzero(network.predict(problem.points, self.device) != problem.labels)
+        finished = time.perf_counter()
+        seconds = {"evaluation_seconds": finished - constructed, "wall_seconds": finished - started}
+        return Interpolant(network, missed, built.centres, len(problem.labels), {**built.stats, **seconds})
 
     @abc.abstractmethod
-    def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Interpolant: ...
+    def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction: ...

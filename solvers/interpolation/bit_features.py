@@ -1,73 +1,191 @@
-"""0/1 features packed 64 to a word, and the counts of common ones that the construction is made of.
+"""0/1 features of the first layer, 64 to a word, in blocks of 64 points.
 
-Words are kept word-major: `words[w, i]` holds features 64 w ... 64 w + 63 of point i. A count over many points then
-runs down contiguous memory, eight points a vector instruction where the processor counts bits in vectors.
+`blocks[b, w, i]` holds features 64 w ... 64 w + 63 of point i of block b: the numbers of a block lie together, and one
+vector instruction treats the same word of several points.
+
+The features are the signs of W x + b in exact arithmetic. A matrix product in float64 decides nearly all of them,
+whatever order it sums in; the few values within rounding of 0 are summed again without rounding. So the bits do not
+depend on the machine, its number of threads, or how points are put together for the product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from solvers.errors import InputError
+from solvers.exact_arithmetic import DyadicArray
+from solvers.interpolation.bit_instructions import LANES, popcount, positive_lanes
 from solvers.norms import FloatArray
 
-__all__ = ["Words", "feature_words", "masked_counts", "popcount", "threshold_bits", "unpack_words"]
+__all__ = [
+    "Words",
+    "block_rows",
+    "block_words",
+    "exact_sign",
+    "feature_blocks",
+    "informative_order",
+    "pack_bits",
+    "popcount",
+    "sign_slack",
+    "unpack_words",
+    "valid_bits",
+]
 
 Words: TypeAlias = NDArray[np.uint64]
 
-# Rows of the data that are multiplied at a time: fixed, so that block sizes never depend on the machine.
-ROWS = 4096
+UNIT_ROUNDOFF = 2.0**-53
+# Numbers in a block of pre-activations: few enough for a second-level cache where the product is cheap, more where its
+# inner dimension is long and every call costs something.
+CACHED_NUMBERS, LONG_NUMBERS, LONG = 2**17, 2**20, 64
+# Points from which the order of features is guessed, and words below which no order can save anything.
+SAMPLE, FEW_WORDS = 512, 4
+# Beyond this W x + b could overflow.
+LARGEST = 1e300
 
 
-def _popcount(typing_context: Any, value: Any) -> Any:
-    """Number of ones in a 64-bit word, as one machine instruction where there is one (for numba code)."""
-    del typing_context, value
+def sign_slack(largest: Any, weight_sum: Any, bias: Any, dimension: int) -> Any:
+    """How far a float64 value of w x + b, summed in any order, with or without fused products, lies from the true one.
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del context, signature
-        function = builder.module.declare_intrinsic("llvm.ctpop", [ir.IntType(64)])
-        return builder.call(function, arguments)
-
-    return types.int64(types.uint64), generate
-
-
-# Typed as Any: numba passes the typing context itself, which a type checker cannot know.
-popcount: Any = intrinsic(_popcount)
+    Args:
+        largest: ||x||_inf. weight_sum: ||w||_1. bias: |b|. Numbers, arrays or tensors.
+        dimension: d.
+    Source: Higham 2002, section 3.1; factor 2 for the rounding of this bound, the constant for underflow.
+    """
+    return 2 * (dimension + 2) * UNIT_ROUNDOFF * (largest * weight_sum + bias) + 1e-300
 
 
-def threshold_bits(points: FloatArray, weights: FloatArray, biases: FloatArray) -> NDArray[np.bool_]:
-    """1[W x + b > 0] for points (N, d): shape (N, n)."""
-    return (points @ weights.T + biases) > 0
+def exact_sign(point: FloatArray, weight: FloatArray, bias: float) -> int:
+    """Sign of <weight, point> + bias without rounding: -1, 0 or 1."""
+    kept = np.flatnonzero(point)
+    terms = np.append(point[kept], 1.0), np.append(weight[kept], bias)
+    total = (DyadicArray.of(terms[0][None, :]) @ DyadicArray.of(terms[1][:, None])).integers[0, 0]
+    return (total > 0) - (total < 0)
 
 
-def feature_words(points: FloatArray, weights: FloatArray, biases: FloatArray) -> Words:
-    """Phi(x) = 1[W x + b > 0] of all points, packed; memory for a block of rows only beside the result.
+def block_rows(groups: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows in blocks of 64, every group beginning a new block.
+
+    Returns:
+        The row at each place, -1 where a group's last block has nothing left, (64 B,); and the first block of each
+        group followed by B.
+    """
+    starts = np.cumsum([0, *(-(-len(group) // LANES) for group in groups)])
+    rows = np.full(int(starts[-1]) * LANES, -1, dtype=np.int64)
+    for start, group in zip(starts.tolist(), groups, strict=False):
+        rows[start * LANES : start * LANES + len(group)] = group
+    return rows, starts
+
+
+def feature_blocks(
+    points: FloatArray, rows: NDArray[np.int64], weights: FloatArray, biases: FloatArray
+) -> Words:
+    """Phi(x) = 1[W x + b > 0], of the exact sign, for some rows of the points.
 
     Args:
         points: (N, d).
+        rows: (64 B,) as from `block_rows`; a place without a row (-1) gets every feature.
         weights: W, (n, d).
         biases: b, (n,).
     Returns:
-        (ceil(n / 64), N) words; unused bits are 0.
+        (B, ceil(n / 64), 64) words; unused bits are 0.
+    Raises:
+        InputError: the numbers are so large that W x + b overflows.
     """
-    count, width = len(points), len(biases)
-    words = np.zeros((-(-width // 64), count), dtype=np.uint64)
-    for start in range(0, count, ROWS):
-        bits = threshold_bits(points[start : start + ROWS], weights, biases)
-        words[:, start : start + len(bits)] = pack_bits(bits).T
-    return words
+    n, d = weights.shape
+    depth = -(-n // LANES)
+    blocks = np.empty((len(rows) // LANES, depth, LANES), dtype=np.uint64)
+    transposed = np.zeros((d, depth * LANES))
+    transposed[:, :n] = weights.T
+    padded = np.zeros(depth * LANES)
+    padded[:n] = biases
+    weight_sum, bias = float(np.abs(weights).sum(axis=1).max()), float(np.abs(biases).max())
+    valid = valid_bits(n)
+    step = max(1, (CACHED_NUMBERS if d < LONG else LONG_NUMBERS) // (depth * LANES * LANES))
+    for first in range(0, len(blocks), step):
+        part = blocks[first : first + step]
+        these = rows[first * LANES : first * LANES + len(part) * LANES]
+        chosen = points[these]
+        largest = np.abs(chosen).max(axis=1)
+        if not largest.max() * weight_sum + bias < LARGEST:
+            raise InputError(f"the points reach {largest.max():g}: scale them down, W x + b overflows")
+        values = chosen @ transposed
+        values += padded
+        # At the point 0 the value is the bias itself.
+        slack = np.where(largest > 0, sign_slack(largest, weight_sum, bias, d), 0.0)
+        if _pack_signs(values.reshape(-1), slack, valid, part):
+            _settle(values, slack, chosen, weights, biases, part)
+        empty = np.flatnonzero(these < 0)
+        part[empty // LANES, :, empty % LANES] = valid
+    return blocks
+
+
+def valid_bits(width: int) -> Words:
+    """The words of a mask with all n features, (ceil(n / 64),)."""
+    return pack_bits(np.ones((1, width), dtype=np.bool_))[0]
+
+
+@numba.njit(cache=True, nogil=True)
+def _pack_signs(values: FloatArray, slack: FloatArray, valid: Words, blocks: Words) -> int:
+    """Write the signs of rows of pre-activations; how many of them lie within the slack of 0."""
+    depth = blocks.shape[1]
+    unsure = 0
+    for b in range(blocks.shape[0]):
+        for i in range(LANES):
+            row = b * LANES + i
+            for w in range(depth):
+                start = (row * depth + w) * LANES
+                above = positive_lanes(values, start, slack[row]) & valid[w]
+                blocks[b, w, i] = above
+                if slack[row] > 0:
+                    # -slack itself may be a rounding away from 0 too, so the bound is taken one step lower.
+                    near = positive_lanes(values, start, -slack[row] * 1.0000001) & valid[w]
+                    if near != above:
+                        unsure += popcount(near ^ above)
+    return unsure
+
+
+def _settle(
+    values: FloatArray, slack: FloatArray, points: FloatArray, weights: FloatArray, biases: FloatArray, blocks: Words
+) -> None:
+    """Set the bits whose pre-activation is too near to 0, by sums without rounding."""
+    n = len(biases)
+    near = (np.abs(values[:, :n]) <= slack[:, None] * 1.000001) & (slack > 0)[:, None]
+    for row, feature in np.argwhere(near).tolist():
+        bit = np.uint64(1) << np.uint64(feature % LANES)
+        place = (row // LANES, feature // LANES, row % LANES)
+        if exact_sign(points[row], weights[feature], float(biases[feature])) > 0:
+            blocks[place] |= bit
+        else:
+            blocks[place] &= ~bit
+
+
+def informative_order(points: FloatArray, weights: FloatArray, biases: FloatArray) -> NDArray[np.int64]:
+    """Features in the order of how often they tell points apart, p (1 - p), guessed from a few points.
+
+    Counts that may stop early then stop earlier. It decides how fast something is found, never what.
+    """
+    n = len(biases)
+    if n <= FEW_WORDS * LANES or len(points) <= 8 * SAMPLE:
+        return np.arange(n)
+    sample = points[np.linspace(0, len(points) - 1, SAMPLE).astype(np.int64)]
+    share = (sample @ weights.T + biases > 0).mean(axis=0)
+    return np.argsort(-share * (1 - share), kind="stable")
+
+
+def block_words(blocks: Words, places: NDArray[np.int64]) -> Words:
+    """The words of some points, (M, depth)."""
+    return np.ascontiguousarray(blocks[places // LANES, :, places % LANES])
 
 
 def pack_bits(bits: NDArray[np.bool_]) -> Words:
     """Rows of 0/1 values (M, n) as words (M, ceil(n / 64)), feature 0 in the lowest bit."""
     rows, width = bits.shape
-    octets = np.zeros((rows, -(-width // 64) * 8), dtype=np.uint8)
+    octets = np.zeros((rows, -(-width // LANES) * 8), dtype=np.uint8)
     packed = np.packbits(bits, axis=1, bitorder="little")
     octets[:, : packed.shape[1]] = packed
     return octets.view("<u8").astype(np.uint64, copy=False)
@@ -77,20 +195,3 @@ def unpack_words(words: Words, width: int) -> NDArray[np.bool_]:
     """Rows of words (M, ceil(n / 64)) as 0/1 values (M, n)."""
     octets = np.ascontiguousarray(words.astype("<u8", copy=False)).view(np.uint8)
     return np.unpackbits(octets, axis=1, count=width, bitorder="little").astype(bool)
-
-
-@numba.njit(cache=True, nogil=True)
-def masked_counts(words: Words, mask: Words, counts: NDArray[np.int64]) -> None:
-    """counts[i] = number of features that point i shares with a mask.
-
-    Args:
-        words: (W, N), word-major.
-        mask: (W,).
-        counts: (N,), overwritten.
-    """
-    counts[:] = 0
-    for w in range(words.shape[0]):
-        common = mask[w]
-        if common != 0:
-            for i in range(words.shape[1]):
-                counts[i] += popcount(words[w, i] & common)

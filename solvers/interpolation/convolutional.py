@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.conv_threshold_networks import ConvThresholdNetwork
 from solvers.errors import InputError
-from solvers.interpolants import Interpolant
-from solvers.interpolation._base import AbstractInterpolator, check_first_layer, detected_classes
+from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
 from solvers.interpolation.conv_features import packed_features
 from solvers.interpolation.correlations import Method, complement
 from solvers.interpolation.orbits import as_images, check_shape, find_orbits, refuse_translated_classes
@@ -69,7 +67,7 @@ class Convolutional(AbstractInterpolator):
             return self.kernel
         return min(self.kernel, self.shape[1]), min(self.kernel, self.shape[2])
 
-    def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Interpolant:
+    def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction:
         started = time.perf_counter()
         images = as_images(problem.points, self.shape)
         detectors = detected_classes(problem, self.minus)
@@ -100,8 +98,6 @@ class Convolutional(AbstractInterpolator):
         network = ConvThresholdNetwork(
             self.shape, filters, biases, tuple(masks), tuple(thresholds), detectors, problem.classes
         )
-        missed: NDArray[np.int64] = np.flatnonzero(network.predict(problem.points, self.device) != problem.labels)
-        finished = time.perf_counter()
         stats = {
             "orbits": float(len(representatives)),
             "uncovered_orbits": float(uncovered),
@@ -109,7 +105,5 @@ class Convolutional(AbstractInterpolator):
             "orbit_seconds": grouped - started,
             "feature_seconds": featured - grouped,
             "cover_seconds": covered - featured,
-            "evaluation_seconds": finished - covered,
-            "wall_seconds": finished - started,
         }
-        return Interpolant(network, missed, tuple(centres), len(problem.labels), stats)
+        return Construction(network, tuple(centres), stats)

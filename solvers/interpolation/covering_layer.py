@@ -1,6 +1,6 @@
 """The second layer of the construction, one class against the rest, on packed features.
 
-Sequentially the algorithm takes one candidate after the other. Here a few are looked at together, so that a tile of
+Sequentially the algorithm takes one candidate after the other. Here a few are looked at together, so that a block of
 the other classes' features is read once for all of them; they are then accepted in their drawn order, and one that an
 earlier one has covered is passed over, so the network is the same. How many are looked at together follows how many of
 the last ones were wasted.
@@ -12,163 +12,88 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.interpolation.bit_features import Words, popcount
+from solvers.interpolation.bit_features import Words
+from solvers.interpolation.bit_instructions import LANES, lanes_below
 
-__all__ = ["cover_class"]
+__all__ = ["count_firing", "cover_class"]
 
-# Points of the other classes in a tile: their words for all features stay in the second-level cache.
-TILE = 1024
-# Words after which a tile may be given up: when every partial count has reached the minimum so far.
-STRIDE = 4
 MOST_TOGETHER = 32
-# Points that decided the last minima are asked first: they bring the minimum down at once.
-MEMORY = 64
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_four(a: Words, b: Words, c: Words, d: Words, mask: Words, counts: NDArray[np.int64]) -> np.int64:
-    """Add the counts of four words to every point; the least count so far."""
-    m0, m1, m2, m3 = mask[0], mask[1], mask[2], mask[3]
-    least = np.int64(1 << 40)
-    for i in range(a.size):
-        total = (
-            counts[i] + popcount(a[i] & m0) + popcount(b[i] & m1) + popcount(c[i] & m2) + popcount(d[i] & m3)
-        )
-        counts[i] = total
-        least = min(least, total)
-    return least
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_one(a: Words, mask: np.uint64, counts: NDArray[np.int64]) -> np.int64:
-    """The same for one word."""
-    least = np.int64(1 << 40)
-    for i in range(a.size):
-        total = counts[i] + popcount(a[i] & mask)
-        counts[i] = total
-        least = min(least, total)
-    return least
-
-
-@numba.njit(cache=True, nogil=True)
-def _least_in_tile(
-    words: Words, start: int, stop: int, mask: Words, best: int, counts: NDArray[np.int64]
-) -> tuple[int | np.int64, int]:
-    """The least count in a tile if it is below `best`, and the point that has it; else (best, -1)."""
-    size = stop - start
-    depth = words.shape[0]
-    counts[:size] = 0
-    least = np.int64(0)
-    w = 0
-    while w < depth:
-        if w + STRIDE <= depth:
-            least = _add_four(
-                words[w, start:stop],
-                words[w + 1, start:stop],
-                words[w + 2, start:stop],
-                words[w + 3, start:stop],
-                mask[w : w + 4],
-                counts,
-            )
-            w += STRIDE
-        else:
-            least = _add_one(words[w, start:stop], mask[w], counts)
-            w += 1
-        if least >= best:
-            return best, -1
-    where = start
-    for i in range(size):
-        if counts[i] == least:
-            where = start + i
-            break
-    return least, where
-
-
-@numba.njit(cache=True, nogil=True)
-def _count(words: Words, point: int, mask: Words) -> int:
-    total = 0
-    for w in range(words.shape[0]):
-        total += popcount(words[w, point] & mask[w])
-    return total
 
 
 @numba.njit(cache=True, nogil=True)
 def cover_class(
-    words: Words, first: int, last: int, width: int, order: NDArray[np.int64]
+    blocks: Words, first: int, last: int, valid: Words, order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Second-layer neurons that cover the class in columns first..last-1 and are silent on all other columns.
+    """Second-layer neurons that cover the class in blocks first..last-1 and are silent on all other points.
 
     Args:
-        words: (W, N), the points sorted by class.
-        first, last: the covered class "-".
-        width: n, number of features.
-        order: (last - first,), the candidates in their drawn order, as columns of `words`.
+        blocks: (B, depth, 64), every class in blocks of its own; places without a point hold every feature.
+        first, last: blocks of the covered class "-".
+        valid: (depth,), the mask of all n features.
+        order: the places of the class's points (block * 64 + lane) in their drawn order.
     Returns:
-        The columns x* of the neurons in order of acceptance; their thresholds m; and how many counts were made, in
-        candidate-against-all-points passes.
+        The places x* of the neurons in order of acceptance; their thresholds m; and how many candidates were counted
+        against all other points.
     Source: [DFG24], Algorithm 2, lines 3 to 12.
     """
-    depth, count = words.shape
-    size = last - first
-    alive = np.ones(count, dtype=np.bool_)
+    depth = blocks.shape[1]
+    size = order.size
+    nobody = np.int64(depth * LANES + 1)
+    alive = np.zeros(last - first, dtype=np.uint64)
+    for place in order:
+        alive[place // LANES - first] |= np.uint64(1) << np.uint64(place % LANES)
     chosen = np.empty(size, dtype=np.int64)
     thresholds = np.empty(size, dtype=np.int64)
     masks = np.empty((MOST_TOGETHER, depth), dtype=np.uint64)
     batch = np.empty(MOST_TOGETHER, dtype=np.int64)
     least = np.empty(MOST_TOGETHER, dtype=np.int64)
     where = np.empty(MOST_TOGETHER, dtype=np.int64)
-    counts = np.empty(TILE, dtype=np.int64)
-    memory = np.full(MEMORY, -1, dtype=np.int64)
-    remembered = 0
-    full = np.uint64(0xFFFFFFFFFFFFFFFF)
-    spare = depth * 64 - width
+    counts = np.empty(LANES, dtype=np.int64)
+    # The points that decided the last minima are asked first: they bring the next minimum down at once.
+    memory = np.full((1, depth, LANES), ~np.uint64(0))
+    remembered = np.full(LANES, -1, dtype=np.int64)
+    forgotten = 0
     accepted, position, passes, together = 0, 0, 0, 1
     while position < size:
         taken = 0
         while taken < together and position < size:
-            candidate = order[position]
+            place = order[position]
             position += 1
-            if alive[candidate]:
+            if alive[place // LANES - first] >> np.uint64(place % LANES) & np.uint64(1):
                 for w in range(depth):
-                    masks[taken, w] = ~words[w, candidate]
-                masks[taken, depth - 1] &= full >> np.uint64(spare)
-                batch[taken] = candidate
-                least[taken] = width + 1
-                where[taken] = -1
-                for k in range(MEMORY):
-                    if memory[k] >= 0:
-                        shared = _count(words, memory[k], masks[taken])
-                        if shared < least[taken]:
-                            least[taken], where[taken] = shared, memory[k]
+                    masks[taken, w] = ~blocks[place // LANES, w, place % LANES] & valid[w]
+                batch[taken] = place
+                least[taken], where[taken] = _improve(memory, 0, masks[taken], nobody, -1, counts)
+                if where[taken] >= 0:
+                    where[taken] = remembered[where[taken]]
                 taken += 1
         passes += taken
-        for side in range(2):
-            begin, end = (0, first) if side == 0 else (last, count)
-            for start in range(begin, end, TILE):
-                stop = min(start + TILE, end)
-                for k in range(taken):
-                    if least[k] > 0:
-                        found, place = _least_in_tile(words, start, stop, masks[k], least[k], counts)
-                        if place >= 0:
-                            least[k], where[k] = found, place
+        for b in range(blocks.shape[0]):
+            if first <= b < last:
+                continue
+            for k in range(taken):
+                if least[k] > 0:
+                    least[k], where[k] = _improve(blocks, b, masks[k], least[k], where[k], counts)
         wasted = 0
         for k in range(taken):
-            if not alive[batch[k]]:
+            block, bit = batch[k] // LANES - first, np.uint64(1) << np.uint64(batch[k] % LANES)
+            if not alive[block] & bit:
                 wasted += 1
                 continue
-            alive[batch[k]] = False
-            if where[k] >= 0:
-                known = False
-                for i in range(MEMORY):
-                    known = known or memory[i] == where[k]
-                if not known:
-                    memory[remembered % MEMORY] = where[k]
-                    remembered += 1
+            alive[block] &= ~bit
+            if not (remembered == where[k]).any():
+                slot = forgotten % LANES
+                remembered[slot] = where[k]
+                forgotten += 1
+                for w in range(depth):
+                    memory[0, w, slot] = blocks[where[k] // LANES, w, where[k] % LANES]
             if least[k] <= 0:
                 continue
             chosen[accepted], thresholds[accepted] = batch[k], least[k]
             accepted += 1
-            _drop_covered(words, first, last, masks[k], least[k], alive)
+            for b in range(last - first):
+                if alive[b]:
+                    alive[b] &= ~lanes_below(blocks, first + b, masks[k], least[k], counts)
         if wasted * 4 > taken:
             together = max(1, together // 2)
         elif wasted * 8 <= taken:
@@ -177,14 +102,31 @@ def cover_class(
 
 
 @numba.njit(cache=True, nogil=True)
-def _drop_covered(
-    words: Words, first: int, last: int, mask: Words, threshold: int, alive: NDArray[np.bool_]
+def _improve(
+    blocks: Words, block: int, mask: Words, best: int | np.int64, place: int, counts: NDArray[np.int64]
+) -> tuple[int | np.int64, int]:
+    """The least count so far and the place that has it, after one more block."""
+    if lanes_below(blocks, block, mask, best, counts):
+        for i in range(LANES):
+            if counts[i] < best:
+                best, place = counts[i], block * LANES + i
+    return best, place
+
+
+@numba.njit(cache=True, nogil=True)
+def count_firing(
+    blocks: Words, masks: Words, thresholds: NDArray[np.int64], owners: NDArray[np.int64], firing: NDArray[np.int64]
 ) -> None:
-    """Take from the candidates every point whose count with the mask is below the threshold."""
-    for i in range(first, last):
-        if alive[i]:
-            total = 0
-            for w in range(words.shape[0]):
-                total += popcount(words[w, i] & mask[w])
-            if total < threshold:
-                alive[i] = False
+    """Add for every point how many second-layer neurons of each detector fire, <u, Phi(x)> < m.
+
+    Args:
+        blocks: (B, depth, 64). masks: u, (M, depth). thresholds: m, (M,). owners: detector of each neuron, (M,).
+        firing: (B, detectors, 64), added to.
+    """
+    counts = np.empty(LANES, dtype=np.int64)
+    for b in range(blocks.shape[0]):
+        for k in range(masks.shape[0]):
+            lanes = lanes_below(blocks, b, masks[k], thresholds[k], counts)
+            if lanes:
+                for i in range(LANES):
+                    firing[b, owners[k], i] += np.int64(lanes >> np.uint64(i) & np.uint64(1))
