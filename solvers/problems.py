@@ -103,13 +103,35 @@ class InterpolationProblem:
 
 
 def _first_clash(points: FloatArray, labels: NDArray[np.int64]) -> tuple[int, int] | None:
-    """Two rows that hold the same point under different labels, or None. -0.0 and 0.0 are the same number."""
-    rows = np.ascontiguousarray(points + 0.0)
+    """Two rows that hold the same point under different labels, or None. -0.0 and 0.0 are the same number.
+
+    Rows are compared by a 64-bit sum first; only those whose sum occurs under several labels are compared in full.
+    """
+    sums = _row_sums(points)
+    order = np.lexsort((labels, sums))
+    again = sums[order[1:]] == sums[order[:-1]]
+    doubtful = np.unique(sums[order[1:]][again & (labels[order[1:]] != labels[order[:-1]])])
+    if not len(doubtful):
+        return None
+    chosen = np.flatnonzero(np.isin(sums, doubtful))
+    rows = np.ascontiguousarray(points[chosen] + 0.0)
     keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    order = np.argsort(keys, kind="stable")
-    same = (keys[order[1:]] == keys[order[:-1]]) & (labels[order[1:]] != labels[order[:-1]])
+    order = chosen[np.lexsort((labels[chosen], np.unique(keys, return_inverse=True)[1]))]
+    same = (points[order[1:]] == points[order[:-1]]).all(axis=1) & (labels[order[1:]] != labels[order[:-1]])
     if not same.any():
         return None
     first = int(np.argmax(same))
     i, j = sorted((int(order[first]), int(order[first + 1])))
     return i, j
+
+
+def _row_sums(points: FloatArray) -> NDArray[np.uint64]:
+    """The same number for equal rows, nearly always another for others: bits times odd factors, modulo 2^64."""
+    factors = np.random.default_rng(0).integers(0, 2**64, size=points.shape[1], dtype=np.uint64) | np.uint64(1)
+    sums = np.empty(len(points), dtype=np.uint64)
+    step = max(1, 2**17 // points.shape[1])
+    for start in range(0, len(points), step):
+        bits = (points[start : start + step] + 0.0).view(np.uint64)
+        # The high bits of a float64 tell most; folded down, they reach every bit of the product.
+        sums[start : start + step] = ((bits ^ (bits >> np.uint64(32))) * factors).sum(axis=1, dtype=np.uint64)
+    return sums

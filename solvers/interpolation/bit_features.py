@@ -42,10 +42,13 @@ UNIT_ROUNDOFF = 2.0**-53
 # Numbers in a block of pre-activations: few enough for a second-level cache where the product is cheap, more where its
 # inner dimension is long and every call costs something.
 CACHED_NUMBERS, LONG_NUMBERS, LONG = 2**17, 2**20, 64
+# Up to this d, values are summed and turned into bits in registers; a matrix product would write them all out.
+FEW_INPUTS = 8
 # Points from which the order of features is guessed, and words below which no order can save anything.
 SAMPLE, FEW_WORDS = 512, 4
 # Beyond this W x + b could overflow.
 LARGEST = 1e300
+SIDE = 1.0 + 2.0**-40
 
 
 def sign_slack(largest: Any, weight_sum: Any, bias: Any, dimension: int) -> Any:
@@ -113,12 +116,16 @@ def feature_blocks(
         largest = np.abs(chosen).max(axis=1)
         if not largest.max() * weight_sum + bias < LARGEST:
             raise InputError(f"the points reach {largest.max():g}: scale them down, W x + b overflows")
-        values = chosen @ transposed
-        values += padded
         # At the point 0 the value is the bias itself.
         slack = np.where(largest > 0, sign_slack(largest, weight_sum, bias, d), 0.0)
-        if _pack_signs(values.reshape(-1), slack, valid, part):
-            _settle(values, slack, chosen, weights, biases, part)
+        if d <= FEW_INPUTS:
+            unsure = _direct_signs(chosen, transposed, padded, slack, valid, part)
+        else:
+            values = chosen @ transposed
+            values += padded
+            unsure = _pack_signs(values.reshape(-1), slack, valid, part)
+        if unsure:
+            _settle(slack, chosen, weights, biases, part)
         empty = np.flatnonzero(these < 0)
         part[empty // LANES, :, empty % LANES] = valid
     return blocks
@@ -138,23 +145,57 @@ def _pack_signs(values: FloatArray, slack: FloatArray, valid: Words, blocks: Wor
         for i in range(LANES):
             row = b * LANES + i
             for w in range(depth):
-                start = (row * depth + w) * LANES
-                above = positive_lanes(values, start, slack[row]) & valid[w]
-                blocks[b, w, i] = above
-                if slack[row] > 0:
-                    # -slack itself may be a rounding away from 0 too, so the bound is taken one step lower.
-                    near = positive_lanes(values, start, -slack[row] * 1.0000001) & valid[w]
-                    if near != above:
-                        unsure += popcount(near ^ above)
+                bits, near = _word_of_signs(values, (row * depth + w) * LANES, slack[row])
+                blocks[b, w, i] = bits & valid[w]
+                if near & valid[w]:
+                    unsure += popcount(near & valid[w])
     return unsure
 
 
-def _settle(
-    values: FloatArray, slack: FloatArray, points: FloatArray, weights: FloatArray, biases: FloatArray, blocks: Words
-) -> None:
-    """Set the bits whose pre-activation is too near to 0, by sums without rounding."""
-    n = len(biases)
-    near = (np.abs(values[:, :n]) <= slack[:, None] * 1.000001) & (slack > 0)[:, None]
+@numba.njit(cache=True, nogil=True)
+def _direct_signs(
+    points: FloatArray, transposed: FloatArray, biases: FloatArray, slack: FloatArray, valid: Words, blocks: Words
+) -> int:
+    """The same for points with few coordinates, without writing the pre-activations out."""
+    values = np.empty(LANES)
+    unsure = 0
+    for b in range(blocks.shape[0]):
+        for w in range(blocks.shape[1]):
+            start, stop = w * LANES, (w + 1) * LANES
+            offsets = biases[start:stop]
+            for i in range(LANES):
+                row = b * LANES + i
+                # Slices of one row each: only these are known to be contiguous, which the inner loops need.
+                coordinate, weight = points[row, 0], transposed[0, start:stop]
+                for j in range(LANES):
+                    values[j] = offsets[j] + coordinate * weight[j]
+                for k in range(1, points.shape[1]):
+                    coordinate, weight = points[row, k], transposed[k, start:stop]
+                    for j in range(LANES):
+                        values[j] += coordinate * weight[j]
+                bits, near = _word_of_signs(values, 0, slack[row])
+                blocks[b, w, i] = bits & valid[w]
+                if near & valid[w]:
+                    unsure += popcount(near & valid[w])
+    return unsure
+
+
+@numba.njit(cache=True, nogil=True)
+def _word_of_signs(values: FloatArray, start: int, slack: float) -> tuple[np.uint64, np.uint64]:
+    """Which of 64 values are above the slack, and which lie within it; no doubt is possible without slack."""
+    above = positive_lanes(values, start, slack)
+    if slack > 0:
+        # Values of exactly -slack are in doubt too, so that side is taken a rounding lower.
+        return above, above ^ positive_lanes(values, start, -slack * SIDE)
+    return above, np.uint64(0)
+
+
+def _settle(slack: FloatArray, points: FloatArray, weights: FloatArray, biases: FloatArray, blocks: Words) -> None:
+    """Set the bits whose pre-activation is too near to 0, by sums without rounding.
+
+    Any value found within its slack is within twice of it here, as both are nearer to the true one than half of it.
+    """
+    near = (np.abs(points @ weights.T + biases) <= 2.5 * slack[:, None]) & (slack > 0)[:, None]
     for row, feature in np.argwhere(near).tolist():
         bit = np.uint64(1) << np.uint64(feature % LANES)
         place = (row // LANES, feature // LANES, row % LANES)
