@@ -14,12 +14,12 @@ from fractions import Fraction
 import numpy as np
 
 from solvers.domains import Box
-from solvers.exact_arithmetic import DyadicArray, norm_at_least
-from solvers.networks import ReluNetwork
+from solvers.exact_arithmetic import norm_at_least
 from solvers.problems import LipschitzProblem
 from solvers.results import Witness
+from solvers.witnesses import exact_gradient
 
-__all__ = ["Check", "check_witness", "exact_gradient"]
+__all__ = ["Check", "check_witness"]
 
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
 GRADIENT_TOLERANCE = 1e-9
@@ -52,7 +52,7 @@ def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: flo
     outside = _outside(problem, witness)
     if outside is not None:
         return Check("lower bound", False, outside)
-    gradient = exact_gradient(network, witness)
+    gradient = exact_gradient(network, witness.point, witness.pattern)
     if isinstance(gradient, str):
         return Check("lower bound", False, gradient)
     exact = np.array([float(g) for g in gradient])
@@ -75,31 +75,3 @@ def _outside(problem: LipschitzProblem, witness: Witness) -> str | None:
         k = int(np.argmin(np.minimum(witness.point - problem.domain.lower, problem.domain.upper - witness.point)))
         return f"coordinate {k} of the witness, {float(witness.point[k])!r}, is not strictly inside the box"
     return None
-
-
-def exact_gradient(network: ReluNetwork, witness: Witness) -> list[Fraction] | str:
-    """The gradient of a one-output network on the region of the witness, as d exact fractions.
-
-    Returns a sentence instead when the witness is not strictly inside the region of its pattern. A neuron whose
-    pre-activation is identically zero on the region is undetermined, and adds nothing under either sign.
-    """
-    point = DyadicArray.of(witness.point[:, None])
-    d = network.input_dimension
-    slope = DyadicArray(np.eye(d, dtype=int).astype(object), 0)
-    offset = DyadicArray(np.zeros((d, 1), dtype=int).astype(object), 0)
-    for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-        matrix = DyadicArray.of(w)
-        slope = matrix @ slope
-        offset = (matrix @ offset) + DyadicArray.of(b[:, None])
-        if k == network.depth:
-            break
-        active = np.asarray(witness.pattern[k], dtype=bool)
-        signs = (slope @ point + offset).signs()[:, 0]
-        kinks = np.flatnonzero((signs == 0) & (slope.signs() != 0).any(axis=1))
-        if kinks.size:
-            return f"the witness lies on a kink: neuron {kinks[0]} of hidden layer {k} is exactly 0 there"
-        wrong = np.flatnonzero((signs > 0) & ~active | (signs < 0) & active)
-        if wrong.size:
-            return f"neuron {wrong[0]} of hidden layer {k} has the other sign at the witness than in its pattern"
-        slope, offset = slope.keep(active), offset.keep(active)
-    return slope.fractions()

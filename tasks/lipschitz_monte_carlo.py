@@ -109,7 +109,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
         # About a microsecond for every vertex of the arrangement, and a little for every network.
         if config.domain == "box":
             faces = [math.comb(config.d, k) * 2 ** (config.d - k) * math.comb(config.N, k) for k in range(config.d + 1)]
-            vertices = sum(faces)
+            vertices: int = sum(faces)
         else:
             vertices = math.comb(config.N, config.d - (config.bias == "zero"))
         return 1e-3 + 1.3e-6 * vertices * config.L

@@ -92,7 +92,6 @@ def test_every_lipschitz_method_is_registered() -> None:
 
 def test_every_interpolator_is_registered() -> None:
     from solvers.interpolation._base import AbstractInterpolator
-
     from solvers.registry import INTERPOLATORS
 
     assert _classes_below("solvers.interpolation", AbstractInterpolator) == set(INTERPOLATORS.values())

@@ -12,12 +12,12 @@ from solvers.budget import Budget
 from solvers.domains import Box, Domain, WholeSpace
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.networks import ReluNetwork
-from solvers.norms import FloatArray, scalar_norm, vector_norm
+from solvers.norms import FloatArray, vector_norm
 from solvers.problems import LipschitzProblem
-from solvers.regions import LinearRegion, pattern_at
-from solvers.results import LipschitzBounds, Status, Witness
+from solvers.results import LipschitzBounds, Status
+from solvers.witnesses import gradients_at, witness_bound
 
-__all__ = ["Sampling", "draw_points", "gradients_at", "rounding_slack", "witness_bound"]
+__all__ = ["Sampling", "draw_points"]
 
 BLOCK = 4096
 
@@ -48,42 +48,6 @@ def draw_points(domain: Domain, count: int, network: ReluNetwork, rng: np.random
         height = ((half * rows).sum(axis=1) + offsets) / (rows**2).sum(axis=1)
         points[: count // 2] = half - (height * (1 - 1e-3))[:, None] * rows
     return points
-
-
-def gradients_at(network: ReluNetwork, points: FloatArray) -> FloatArray:
-    """Gradients of a one-output network at points (count, d), kinks read as inactive; shape (count, d)."""
-    patterns = [z > 0 for z in network.pre_activations(points)]
-    rows = np.broadcast_to(network.weights[-1], (len(points), network.weights[-1].shape[1]))
-    for w, active in zip(reversed(network.weights[:-1]), reversed(patterns), strict=True):
-        rows = (rows * active) @ w
-    return np.array(rows)
-
-
-def rounding_slack(network: ReluNetwork, q: float) -> float:
-    """Bound on the error in l_q of a gradient multiplied out in float64, whatever the order of additions.
-
-    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.5: a product of L + 1 matrices has an
-    entrywise error below (sum of inner dimensions + L) u |W_L| ... |W_0|.
-    """
-    product = np.abs(network.weights[-1])
-    terms = network.depth + 2
-    for w in reversed(network.weights[:-1]):
-        product = product @ np.abs(w)
-        terms += w.shape[0]
-    return float(vector_norm(product[0], q)) * terms * 2.0**-51
-
-
-def witness_bound(problem: LipschitzProblem, point: FloatArray) -> tuple[float, Witness | None]:
-    """The lower bound that a point proves, rounded downward; (0, None) unless strictly inside region and domain."""
-    network = problem.network
-    pattern = pattern_at(network, point)
-    region = LinearRegion(network, pattern)
-    if not (region.strictly_contains(point) and problem.domain.strictly_contains(point)):
-        return 0.0, None
-    gradient = region.gradient()[0]
-    q = problem.dual_p
-    lower = (scalar_norm(gradient.tolist(), q) - rounding_slack(network, q)) * (1 - 1e-14)
-    return (lower, Witness(np.array(point), pattern, gradient)) if lower > 0 else (0.0, None)
 
 
 @dataclass(frozen=True)

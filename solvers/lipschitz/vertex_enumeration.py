@@ -30,13 +30,13 @@ from solvers.lipschitz.exact_cells import exact_cells
 from solvers.lipschitz.incumbents import Champion, Incumbents
 from solvers.lipschitz.interior_points import point_in_cell
 from solvers.lipschitz.norm_product import norm_product_bound
-from solvers.lipschitz.sampling import rounding_slack
 from solvers.lipschitz.shallow import ShallowNetwork, shallow_form
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray, dual_exponent, scalar_norm, vector_norm
 from solvers.problems import LipschitzProblem
 from solvers.regions import ActivationPattern, LinearRegion, pattern_at
 from solvers.results import Certificate, LipschitzBounds, Status, Witness
+from solvers.witnesses import rounding_slack
 
 __all__ = ["VertexEnumeration"]
 
