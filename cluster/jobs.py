@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
+import sys
 import tempfile
 import time
 import urllib.parse
@@ -62,7 +63,9 @@ def submit_study(
             arguments += ["--set", override]
         arguments += ["--resume"] if resume else []
         client = JobSubmissionClient(address)
-        entrypoint = "python -m cluster.cli " + " ".join(shlex.quote(argument) for argument in arguments)
+        # On this machine the interpreter is known; elsewhere it is the first one on the cluster's PATH.
+        python = sys.executable if _is_local(address) else "python"
+        entrypoint = shlex.join([python, "-m", "cluster.cli", *arguments])
         job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder}, metadata={"study": study})
     say(f"job {job} submitted to {address}; results go to {out}")
     status = asyncio.run(_follow(client, job)) if follow else None

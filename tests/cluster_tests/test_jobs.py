@@ -1,0 +1,166 @@
+"""Ray jobs on a head node of our own: both ways to submit, the log, MLflow and the parts, with and without a token."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.sweeps import expand, load_study
+from tracking.parts import RunFolder
+
+SMALL = [
+    "sweeps.lipschitz.replicates=2",
+    "sweeps.lipschitz.grid.d=[2, 3]",
+    "sweeps.moons.replicates=1",
+    "sweeps.digits.replicates=1",
+    "sweeps.digits.grid.width=[50]",
+]
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head node: its dashboard's address and the environment of its clients."""
+
+    address: str
+    environment: dict[str, str]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(params=["open", "token"])
+def head(request: pytest.FixtureRequest) -> Iterator[Head]:
+    """A head node on loopback, with token authentication off or on; ended by SIGTERM to the one process."""
+    home = tempfile.mkdtemp(prefix="ilh-", dir="/tmp")
+    # The entry point of a plain job is the `python` that the cluster finds first.
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "HOME": home, "RAY_TMPDIR": home, "PATH": search}
+    server = dict(environment)
+    if request.param == "token":
+        subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+        server["RAY_AUTH_MODE"] = "token"
+    else:
+        server["RAY_AUTH_MODE"] = "disabled"
+    port, dashboard = free_port(), free_port()
+    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
+    command += ["--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={home}/r"]
+    process = subprocess.Popen(command, env=server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(address, process)
+        yield Head(address, environment)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the head node ended at once"
+        try:
+            with urllib.request.urlopen(f"{address}/api/version", timeout=2):
+                return
+        except urllib.error.HTTPError:
+            return  # it wants a token: it is there
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError("the head node did not answer")
+
+
+def check_run(out: Path) -> None:
+    """The parts are complete, and MLflow holds one parent with a child for every cell."""
+    from mlflow import MlflowClient
+
+    study = load_study("overview", SMALL)
+    trials = list(expand(study))
+    folders = list(out.glob("overview-*"))
+    assert len(folders) == 1
+    folder = RunFolder(str(folders[0]))
+    assert sum(len(folder.finished_keys(sweep)) for sweep in study.sweeps) == len(trials)
+    client = MlflowClient(tracking_uri=f"sqlite:///{out}/mlflow.db")
+    experiment = client.get_experiment_by_name("overview")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    assert parents[0].info.status == "FINISHED"
+    assert parents[0].data.tags["ray.job_submission_id"]
+    assert len(runs) - 1 == len({(trial.sweep, trial.cell) for trial in trials})
+    figures = client.list_artifacts(parents[0].info.run_id, "figures")
+    assert len([entry for entry in figures if entry.path.endswith(".png")]) >= 3
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_reduced_overview_runs_as_a_job_submitted_both_ways(head: Head, tmp_path: Path, root: Path) -> None:
+    settings = [text for override in SMALL for text in ("--set", override)]
+    ours = tmp_path / "ours"
+    command = [
+        sys.executable,
+        "-m",
+        "cluster.cli",
+        "submit",
+        "overview",
+        "--address",
+        head.address,
+        "--follow",
+        "--json",
+    ]
+    answer = subprocess.run(
+        [*command, "--out", str(ours), *settings],
+        cwd=root,
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["status"] == "SUCCEEDED"
+    assert "finished" in answer.stderr  # the log was followed to its last line
+    check_run(ours)
+
+    plain = tmp_path / "plain"
+    environment = dict(head.environment)
+    if (Path(environment["HOME"]) / ".ray" / "auth_token").is_file():
+        environment["RAY_AUTH_MODE"] = "token"  # Ray's own client does not follow the server
+    staged = tmp_path / "project"
+    for package in ("cluster", "tasks", "solvers", "tracking"):
+        shutil.copytree(root / package, staged / package, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        RAY,
+        "job",
+        "submit",
+        "--address",
+        head.address,
+        "--working-dir",
+        ".",
+        "--",
+        "python",
+        "-m",
+        "cluster.cli",
+    ]
+    answer = subprocess.run(
+        [*command, "run", "overview", "--out", str(plain), *settings],
+        cwd=staged, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    check_run(plain)
