@@ -19,6 +19,7 @@ from solvers.errors import InputError
 __all__ = ["submit_study"]
 
 PACKAGES = ("cluster", "tasks", "solvers", "tracking")
+AGENT_SECONDS = 30.0
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -62,11 +63,11 @@ def submit_study(
         for override in overrides:
             arguments += ["--set", override]
         arguments += ["--resume"] if resume else []
-        client = JobSubmissionClient(address)
+        client = _client(JobSubmissionClient, address)
         # On this machine the interpreter is known; elsewhere it is the first one on the cluster's PATH.
         python = sys.executable if _is_local(address) else "python"
         entrypoint = shlex.join([python, "-m", "cluster.cli", *arguments])
-        job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder}, metadata={"study": study})
+        job = _submitted(client, entrypoint, folder, study)
     say(f"job {job} submitted to {address}; results go to {out}")
     status = asyncio.run(_follow(client, job)) if follow else None
     if as_json:
@@ -76,6 +77,33 @@ def submit_study(
     elif not as_json:
         say(f"its log: ray job logs --address {address} --follow {job}")
     return 0 if status in (None, "SUCCEEDED") else EXIT_ERROR
+
+
+def _client(kind: Any, address: str) -> Any:
+    """A client of the job server; a missing token becomes one sentence."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        return kind(address)
+    except AuthenticationError:
+        raise InputError(
+            f"{address} is asked with RAY_AUTH_MODE=token, but its token is not here: put it into ~/.ray/auth_token "
+            "(ray get-auth-token prints it on the head node) or set RAY_AUTH_TOKEN_PATH"
+        ) from None
+
+
+def _submitted(client: Any, entrypoint: str, folder: str, study: str) -> str:
+    """Submit the job; a head node that has just started has no agent for some seconds, so that is waited for."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return str(
+                client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder}, metadata={"study": study})
+            )
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def _is_local(address: str) -> bool:

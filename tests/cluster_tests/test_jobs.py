@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,9 @@ def head(request: pytest.FixtureRequest) -> Iterator[Head]:
     home = tempfile.mkdtemp(prefix="ilh-", dir="/tmp")
     # The entry point of a plain job is the `python` that the cluster finds first.
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "HOME": home, "RAY_TMPDIR": home, "PATH": search}
+    # A Ray runtime that an earlier test started in this process has left its own settings behind.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "RAY_ADDR"))}
+    environment = {**inherited, "HOME": home, "RAY_TMPDIR": home, "PATH": search}
     server = dict(environment)
     if request.param == "token":
         subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
@@ -89,7 +92,9 @@ def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
 
 def check_run(out: Path) -> None:
     """The parts are complete, and MLflow holds one parent with a child for every cell."""
-    from mlflow import MlflowClient
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own imports
+        from mlflow import MlflowClient
 
     study = load_study("overview", SMALL)
     trials = list(expand(study))
