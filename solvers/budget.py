@@ -41,7 +41,7 @@ class Budget:
 
     def is_closed(self, lower: float, upper: float) -> bool:
         """Whether the interval is narrow enough to be called exact."""
-        return upper - lower <= self.relative_gap * abs(upper)
+        return math.isfinite(upper) and upper - lower <= self.relative_gap * abs(upper)
 
 
 @dataclass(slots=True)

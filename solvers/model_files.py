@@ -50,12 +50,14 @@ def save_network(network: ReluNetwork, path: str | Path) -> None:
     if file.suffix.lower() != ".npz":
         raise InputError(f"a network is saved to a file that ends in .npz or .onnx, got {str(path)!r}")
     arrays = {f"W{k}": w for k, w in enumerate(network.weights)} | {f"b{k}": b for k, b in enumerate(network.biases)}
-    np.savez(file, **arrays)  # type: ignore[arg-type]
+    with file.open("wb") as stream:  # given a name, numpy would add a second ending to NET.NPZ
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def _read_npz(file: Path) -> ReluNetwork:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here, for numpy leaves the file of a torn archive open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, numpy and OS errors alike mean: not what it says
         raise InputError(f"{file} is not a readable .npz file of plain arrays: {_first_line(error)}") from None
@@ -92,12 +94,21 @@ def _read_torch(file: Path) -> ReluNetwork:
         match = re.fullmatch(r"(.*?)(\d+)\.(weight|bias)", str(name))
         if match is None or not isinstance(value, torch.Tensor):
             raise InputError(f"{file}: {name!r} is no parameter of a Sequential of Linear and ReLU")
+        if value.is_complex():
+            raise InputError(f"{file}: {name!r} must hold real numbers, it has type {value.dtype}")
         place = (match[1], int(match[2]))
         layers.setdefault(place, {})[match[3]] = value.detach().to(torch.float64).numpy()
     if len({prefix for prefix, _ in layers}) > 1:
         raise InputError(f"{file} holds parameters of several modules; save the state_dict of one Sequential")
     weights, biases = [], []
+    previous = -2
     for (prefix, number), part in sorted(layers.items()):
+        if number == previous + 1:
+            raise InputError(
+                f"{file}: the Linear layers {prefix}{previous} and {prefix}{number} have nothing between them; "
+                "save the state_dict of a Sequential in which a ReLU follows every layer but the last"
+            )
+        previous = number
         if "weight" not in part or part["weight"].ndim != 2:
             raise InputError(f"{file}: {prefix}{number} is not a Linear layer; only Linear and ReLU are supported")
         weights.append(part["weight"])

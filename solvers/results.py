@@ -120,7 +120,9 @@ class LipschitzBounds:
 
     @property
     def relative_gap(self) -> float:
-        """(upper - lower) / upper; 0 when both are 0."""
+        """(upper - lower) / upper; 0 when both are 0, 1 without an upper bound."""
+        if math.isinf(self.upper):
+            return 1.0
         return 0.0 if self.upper == self.lower else (self.upper - self.lower) / self.upper
 
     def to_json(self) -> dict[str, Any]:

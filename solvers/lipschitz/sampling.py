@@ -26,7 +26,8 @@ def draw_points(domain: Domain, count: int, network: ReluNetwork, rng: np.random
     """Points where gradients are worth a look: uniform on a box; on R^d at the scales where neurons switch.
 
     On R^d half of the points are Gaussian at log-uniform scales around the distances of the first layer's kinks from
-    the origin, half lie next to a random kink of the first layer, where cells are small and a global draw rarely falls.
+    the origin, half lie next to a random kink of the first layer, on either side of it: cells are small there, and the
+    far side of a distant kink is rarely reached otherwise.
 
     Returns:
         Shape (count, d).
@@ -46,7 +47,8 @@ def draw_points(domain: Domain, count: int, network: ReluNetwork, rng: np.random
         rows, offsets = w[moving][near], b[moving][near]
         half = points[: count // 2]
         height = ((half * rows).sum(axis=1) + offsets) / (rows**2).sum(axis=1)
-        points[: count // 2] = half - (height * (1 - 1e-3))[:, None] * rows
+        sides = rng.choice([-1e-3, 1e-3], size=count // 2)
+        points[: count // 2] = half - (height * (1 + sides))[:, None] * rows
     return points
 
 
