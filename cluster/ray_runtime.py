@@ -13,6 +13,7 @@ from pathlib import Path
 from solvers.errors import InputError
 
 __all__ = [
+    "check_reachable",
     "connect",
     "disconnect",
     "follow_server_authentication",
@@ -99,7 +100,7 @@ def connect(address: str | None, workers: int | None) -> bool:
     quiet_environment()
     where = address or (("auto" if inside_job() else None) or os.environ.get("RAY_ADDRESS"))
     if where and where != "auto":
-        _check_reachable(where)
+        check_reachable(where)
     if where and "RAY_AUTH_MODE" not in os.environ and _token_exists():
         # Clients do not follow the server by themselves; a server without authentication ignores the token.
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -128,8 +129,12 @@ def connect(address: str | None, workers: int | None) -> bool:
     return True
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself may wait minutes for an address where nothing listens; a TCP connection tells at once."""
+def check_reachable(address: str) -> None:
+    """Ray itself may wait minutes for an address where nothing listens; a TCP connection tells at once.
+
+    Raises:
+        InputError: not an address, or nothing listens there.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise InputError(f"--address must be auto or HOST:PORT, got {address!r}")

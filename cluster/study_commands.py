@@ -90,6 +90,10 @@ def _executor(kind: str, address: str | None, workers: int | None) -> AbstractEx
 
         return InProcessExecutor()
     from cluster.ray_executor import RayExecutor
+    from cluster.ray_runtime import check_reachable
+
+    if address not in (None, "auto"):
+        check_reachable(address)  # before a run folder is made
 
     return RayExecutor(workers, address)
 
