@@ -101,7 +101,10 @@ class RunFolder:
 
     def write_part(self, sweep: str, batch: str, records: Sequence[TrialRecord]) -> None:
         """Keep the finished trials of one batch."""
-        table = pa.Table.from_pylist([record.to_row() for record in records])
+        rows = [record.to_row() for record in records]
+        # pyarrow would take the columns of the first row alone, and a failed trial has no measurements.
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        table = pa.table({name: [row.get(name) for row in rows] for name in names})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         self.write(f"parts/{sweep}/{batch}.parquet", sink.getvalue().to_pybytes())

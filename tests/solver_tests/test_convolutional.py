@@ -65,9 +65,7 @@ def test_the_construction_is_the_one_of_the_definition(case, method):
             assert found.interpolates
         masks = [[1 - features[row] for row in rows] for rows in found.centres]
         answers = [
-            definition.answer(
-                image, filters, biases, masks, found.network.thresholds, found.network.detector_classes
-            )
+            definition.answer(image, filters, biases, masks, found.network.thresholds, found.network.detector_classes)
             for image in points
         ]
         assert found.network.predict(problem.points).tolist() == answers
@@ -77,10 +75,7 @@ def test_the_construction_is_the_one_of_the_definition(case, method):
 
 def test_both_ends_occur():
     """The cases above hold networks that interpolate and networks that do not."""
-    status = {
-        settings.solve(problem, rng=np.random.default_rng(0)).status
-        for problem, _, settings in map(make, CASES)
-    }
+    status = {settings.solve(problem, rng=np.random.default_rng(0)).status for problem, _, settings in map(make, CASES)}
     assert status == set(InterpolationStatus)
 
 
@@ -223,9 +218,7 @@ def test_a_covered_class_may_be_chosen():
     assert widths[0] <= 2
 
 
-@pytest.mark.parametrize(
-    ("shape", "width"), [((1, 1, 1), 200), ((5, 1, 1), 50), ((1, 1, 5000), 10), ((1, 64, 64), 10)]
-)
+@pytest.mark.parametrize(("shape", "width"), [((1, 1, 1), 200), ((5, 1, 1), 50), ((1, 1, 5000), 10), ((1, 64, 64), 10)])
 def test_one_sample_a_class_in_unusual_shapes(shape, width):
     """One position (no translation but the identity), a long signal and a large image, small kernels."""
     points = np.random.default_rng(0).standard_normal((2, int(np.prod(shape))))

@@ -57,8 +57,10 @@ def test_norm_comparisons_are_sharp_to_the_last_bit(exponent: float) -> None:
         vector = [Fraction(v) for v in values.tolist()]
         with mpmath.workdps(60):
             sizes = [abs(mpmath.mpf(v)) for v in values.tolist()]
-            truth = max(sizes) if exponent == float("inf") else sum(s ** mpmath.mpf(exponent) for s in sizes) ** (
-                1 / mpmath.mpf(exponent)
+            truth = (
+                max(sizes)
+                if exponent == float("inf")
+                else sum(s ** mpmath.mpf(exponent) for s in sizes) ** (1 / mpmath.mpf(exponent))
             )
             near = float(truth)
             below, above = np.nextafter(near, 0.0), np.nextafter(near, np.inf)
