@@ -65,6 +65,8 @@ def head(request: pytest.FixtureRequest) -> Iterator[Head]:
     port, dashboard = free_port(), free_port()
     command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
     command += ["--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={home}/r"]
+    # The agent of a runtime that an earlier test started holds the default port; without an agent no job is taken.
+    command.append(f"--dashboard-agent-listen-port={free_port()}")
     process = subprocess.Popen(command, env=server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{dashboard}"
     try:
