@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from solvers.interpolation.fully_connected import FullyConnected
 from tasks.data_sets import load_problem
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext, SummaryTable
 from tasks.seeding import RandomStreams
-from tasks.statistics import bootstrap_mean, wilson_share
+from tasks.statistics import bootstrap_mean, varying, wilson_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,25 +116,24 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
 
     def study_metrics(self, trials: pd.DataFrame) -> dict[str, float]:
         found = {}
-        for data, part in trials.groupby("data"):
+        for data, part in _questions(trials):
             always = part.groupby(["width", "max_bias"])["interpolates"].mean()
             sure = always[always == 1.0]
             if len(sure):
-                key = str(data).replace(":", "_").replace(",", "_").replace("/", "_")
+                key = re.sub(r"[^A-Za-z0-9.-]+", "_", data)
                 found[f"smallest_sure_width_{key}"] = float(sure.reset_index()["width"].min())
         return found
 
     def summary_tables(self, trials: pd.DataFrame) -> list[SummaryTable]:
         tables = []
-        for data, part in trials.groupby("data"):
+        for data, part in _questions(trials):
             rows = []
             for width, group in part.groupby("width"):
                 by_bias = group.groupby("max_bias").agg(
                     share=("interpolates", "mean"), neurons=("second_layer_width", "mean")
                 )
                 best = by_bias.sort_values(["share", "neurons"], ascending=[False, True]).iloc[0]
-                rows.append((str(width), f"{by_bias.index[by_bias['share'].argmax()]:g}", f"{best['share']:.0%}",
-                             f"{best['neurons']:.1f}"))  # fmt: skip
+                rows.append((str(width), f"{best.name:g}", f"{best['share']:.0%}", f"{best['neurons']:.1f}"))
             tables.append(
                 SummaryTable(
                     f"Interpolation of {data} ({int(part['points'].iloc[0])} points)",
@@ -146,10 +146,24 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
     def figures(self, trials: pd.DataFrame) -> dict[str, Figure]:
         from tasks.interpolation_figures import heat_maps
 
-        return heat_maps(trials)
+        return heat_maps(_questions(trials))
 
     def data_sources(self, params: Mapping[str, Any]) -> list[str]:
         return [str(params["data"])]
+
+
+# Besides data, width and maximal bias: what makes an interpolation another one.
+VARIANTS = ("construction", "data_seed", "label", "radius", "minus")
+
+
+def _questions(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The trials by data set, and by every parameter in `VARIANTS` that varies, each part with its name."""
+    keys = varying(trials, VARIANTS)
+    found = []
+    for (data, *values), part in trials.groupby(["data", *keys], dropna=False):
+        name = ", ".join([str(data), *(f"{key} = {value}" for key, value in zip(keys, values, strict=True))])
+        found.append((name, part))
+    return found
 
 
 def _problem(config: InterpolationConfig, context: RunContext) -> Any:

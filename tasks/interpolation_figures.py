@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,14 @@ __all__ = ["heat_maps"]
 MOST_WRITTEN = 120
 
 
-def heat_maps(trials: pd.DataFrame) -> dict[str, Figure]:
-    """Per data set: interpolation probability and mean second-layer width over width and maximal bias."""
+def heat_maps(questions: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, Figure]:
+    """Per data set: interpolation probability and mean second-layer width over width and maximal bias.
+
+    Args:
+        questions: trials that differ in width, maximal bias and replicate alone, with the name that they go by.
+    """
     found = {}
-    for data, part in trials.groupby("data"):
+    for data, part in questions:
         figure, axes = grid_figure(1, 2, width=5.4, height=4.2)
         shares = part.pivot_table(index="max_bias", columns="width", values="interpolates", aggfunc="mean")
         widths = part.pivot_table(index="max_bias", columns="width", values="second_layer_width", aggfunc="mean")
@@ -33,7 +38,7 @@ def heat_maps(trials: pd.DataFrame) -> dict[str, Figure]:
             (0.0, 1.0),
         )
         _panel(figure, axes[0, 1], widths, f"{data}: mean second-layer width", None)
-        found[f"interpolation_{re.sub(r'[^A-Za-z0-9]+', '_', str(data)).strip('_')}"] = figure
+        found[f"interpolation_{re.sub(r'[^A-Za-z0-9]+', '_', data).strip('_')}"] = figure
     return found
 
 

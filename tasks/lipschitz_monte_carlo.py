@@ -22,7 +22,15 @@ from solvers.registry import lipschitz_solver_named
 from tasks.ensembles import BIAS_LAWS, draw_network
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext, SummaryTable
 from tasks.seeding import RandomStreams
-from tasks.statistics import Estimate, censored_mean, censored_quantile, censored_share, exponent_fit
+from tasks.statistics import (
+    Estimate,
+    censored_mean,
+    censored_quantile,
+    censored_share,
+    exponent_fit,
+    relative_gaps,
+    varying,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -179,17 +187,20 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
         found = {}
         for row in exponents(trials).itertuples():
             key = f"N{row.N}_L{row.L}_{row.bias}_p{exponent_label(float(row.p))}"
+            key += "".join(f"_{name}_{getattr(row, name)}" for name in varying(trials, VARIANTS))
             found[f"exponent_{key}"] = float(row.value)
             found[f"exponent_low_{key}"] = float(row.low)
             found[f"exponent_high_{key}"] = float(row.high)
-        found["largest_relative_gap"] = float(((trials["upper"] - trials["lower"]) / trials["upper"]).fillna(0.0).max())
+        found["largest_relative_gap"] = float(relative_gaps(trials["lower"], trials["upper"]).max())
         return found
 
     def summary_tables(self, trials: pd.DataFrame) -> list[SummaryTable]:
         table = exponents(trials)
+        variants = varying(trials, VARIANTS)
         rows = [
             (
-                str(row.N), str(row.L), str(row.bias), exponent_label(float(row.p)),
+                str(row.N), str(row.L), str(row.bias), *(str(getattr(row, name)) for name in variants),
+                exponent_label(float(row.p)),
                 Estimate(float(row.value), float(row.low), float(row.high)).text(),
                 f"{theory_exponent(float(row.p)):.3g}",
                 Estimate(float(row.point), float(row.point_low), float(row.point_high)).text(),
@@ -203,7 +214,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
         return [
             SummaryTable(
                 f"Exponent of d in the mean Lipschitz constant ({span}; 95 % bootstrap intervals)",
-                ("N", "L", "bias", "p", "Lipschitz: fitted", "theory", "pointwise: fitted", "theory"),
+                ("N", "L", "bias", *variants, "p", "Lipschitz: fitted", "theory", "pointwise: fitted", "theory"),
                 rows,
             )
         ]
@@ -211,30 +222,35 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
     def figures(self, trials: pd.DataFrame) -> dict[str, Figure]:
         from tasks.lipschitz_figures import lipschitz_figures
 
-        return lipschitz_figures(trials, exponents(trials))
+        return lipschitz_figures(trials, exponents(trials), varying(trials, VARIANTS))
+
+
+# Besides N, L, bias, d and p: what makes a constant another one, or found in another way.
+VARIANTS = ("bias_scale", "domain", "radius", "method", "relative_gap", "time_limit")
 
 
 def exponents(trials: pd.DataFrame) -> pd.DataFrame:
     """Fitted exponents of d, of the constant's mean and of the pointwise gradient's, a row per (N, L, bias, p).
 
-    Only cells with at least two dimensions and finite upper bounds are fitted; lower ends stand for the constants,
-    which differ from the upper ones by the relative gap.
+    Parameters in `VARIANTS` that vary over the trials get rows and a column of their own. Only cells with at least two
+    dimensions and upper bounds within 0.1 % are fitted; lower ends stand for the constants.
     """
     rows = []
-    for (n, depth, bias, p), part in trials.groupby(["N", "L", "bias", "p"]):
+    keys = ["N", "L", "bias", *varying(trials, VARIANTS), "p"]
+    for values, part in trials.groupby(keys):
         groups = dict(iter(part.groupby("d")))
         usable = all(
-            (g["upper"] - g["lower"] <= 1e-3 * g["upper"]).all() and g["lower"].mean() > 0 for g in groups.values()
+            censored_share(g["lower"], g["upper"], 1e-3) == 0 and min(g["lower"].mean(), g["gradient_norm"].mean()) > 0
+            for g in groups.values()
         )
         if len(groups) < 2 or not usable:
             continue
-        rng = RandomStreams.of(["exponent", n, depth, bias, p]).generator("bootstrap")
+        rng = RandomStreams.of(["exponent", values]).generator("bootstrap")
         sizes = list(groups)
         whole = exponent_fit(sizes, [g["lower"] for g in groups.values()], rng=rng)
         point = exponent_fit(sizes, [g["gradient_norm"] for g in groups.values()], rng=rng)
-        rows.append((n, depth, bias, p, whole.value, whole.low, whole.high, point.value, point.low, point.high))
-    names = ["N", "L", "bias", "p", "value", "low", "high", "point", "point_low", "point_high"]
-    return pd.DataFrame(rows, columns=names)
+        rows.append((*values, whole.value, whole.low, whole.high, point.value, point.low, point.high))
+    return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "point", "point_low", "point_high"])
 
 
 def _domain(config: LipschitzConfig) -> WholeSpace | Box:

@@ -21,15 +21,19 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment, Config, Trial
 from tasks.registry import experiment_named
 
 __all__ = ["Range", "Study", "Sweep", "apply_overrides", "expand", "load_study", "shipped_studies"]
+
+
+# Beyond this many values an axis is a slip of the keyboard.
+MOST_VALUES = 100_000
 
 
 class Range(BaseModel):
@@ -46,26 +50,48 @@ class Range(BaseModel):
         """The axis, ends included; whole numbers stay integers."""
         if (self.step is None) == (self.count is None):
             raise InputError("a range takes either step or count: {start = 1, stop = 9, step = 2}")
+        if not all(math.isfinite(value) for value in (self.start, self.stop, self.step or 0.0)):
+            raise InputError("a range needs finite numbers; write an infinite value in a list: [1, 2, inf]")
         if self.step is not None:
             if self.spacing == "log":
                 raise InputError("a range with spacing = 'log' takes count, not step")
             if self.step == 0 or (self.stop - self.start) / self.step < 0:
                 raise InputError(f"a range from {self.start:g} to {self.stop:g} never ends with step {self.step:g}")
             number = math.floor((self.stop - self.start) / self.step * (1 + 1e-12) + 1e-9) + 1
+            _check_number(number)
             found = [self.start + k * self.step for k in range(number)]
-        elif self.spacing == "log":
+            return _tidy(found)
+        _check_number(self.count or 1)
+        if self.spacing == "log":
             if self.start <= 0 or self.stop <= 0:
                 raise InputError("a range with spacing = 'log' needs positive ends")
             found = _spread(math.log(self.start), math.log(self.stop), self.count or 1)
             found = [math.exp(value) for value in found]
         else:
             found = _spread(self.start, self.stop, self.count or 1)
-        tidy = [float(f"{value:.12g}") for value in found]
-        return [int(v) if v.is_integer() else v for v in tidy]
+        return _tidy(found)
+
+
+def _tidy(values: list[float]) -> list[float | int]:
+    tidy = [float(f"{value:.12g}") for value in values]
+    return [int(v) if v.is_integer() else v for v in tidy]
+
+
+def _check_number(number: int) -> None:
+    if number > MOST_VALUES:
+        raise InputError(f"a range of {number} values is more than {MOST_VALUES}: take a larger step")
 
 
 def _spread(start: float, stop: float, count: int) -> list[float]:
     return [start] if count == 1 else [start + (stop - start) * k / (count - 1) for k in range(count)]
+
+
+def _kind_of_axis(value: object) -> str:
+    return "range" if isinstance(value, (Mapping, Range)) else "list"
+
+
+Axis: TypeAlias = Annotated[Annotated[list[Any], Tag("list")] | Annotated[Range, Tag("range")],
+                            Discriminator(_kind_of_axis)]  # fmt: skip
 
 
 class Sweep(BaseModel):
@@ -74,7 +100,7 @@ class Sweep(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     experiment: str
     replicates: int = Field(default=1, ge=1)
-    grid: dict[str, list[Any] | Range] = Field(default_factory=dict)
+    grid: dict[str, Axis] = Field(default_factory=dict)
     fixed: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("grid")
@@ -170,8 +196,13 @@ def parse_study(raw: Mapping[str, Any], origin: str) -> Study:
         raise InputError(f"{origin}: {_explain(error, _known_keys)}") from None
     for name, sweep in study.sweeps.items():
         experiment = experiment_named(sweep.experiment)
+        seen: set[Config] = set()
         for config in _configs(sweep, experiment, f"{origin}: sweeps.{name}"):
-            del config
+            if config in seen:
+                cell = ", ".join(f"{axis} = {getattr(config, axis)}" for axis in sweep.grid)
+                raise InputError(f"{origin}: sweeps.{name}.grid holds the cell {cell} twice; for more draws of it"
+                                 " raise replicates")  # fmt: skip
+            seen.add(config)
     return study
 
 
@@ -184,7 +215,9 @@ def _known_keys(location: tuple[Any, ...]) -> Iterable[str]:
 def _explain(error: ValidationError, known: Any) -> str:
     """The first thing that is wrong, in one sentence."""
     first = error.errors()[0]
-    location = tuple(part for part in first["loc"] if part not in ("Range", "list[any]"))
+    location = first["loc"]
+    if len(location) > 4 and location[0] == "sweeps" and location[2] == "grid":
+        location = (*location[:4], *location[5:])  # pydantic puts the kind of axis behind its name
     where = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
         names = list(known(location))
@@ -202,7 +235,7 @@ def _configs(sweep: Sweep, experiment: AbstractExperiment[Any], origin: str) -> 
     twice = sorted(set(sweep.grid) & set(sweep.fixed))
     if twice:
         raise InputError(f"{origin}: {twice[0]!r} stands in both grid and fixed")
-    axes = {name: axis.values() if isinstance(axis, Range) else axis for name, axis in sweep.grid.items()}
+    axes = {name: _axis_values(axis, f"{origin}.grid.{name}") for name, axis in sweep.grid.items()}
     for values in itertools.product(*axes.values()):
         cell = dict(sweep.fixed) | dict(zip(axes, values, strict=True))
         try:
@@ -210,6 +243,15 @@ def _configs(sweep: Sweep, experiment: AbstractExperiment[Any], origin: str) -> 
         except ValidationError as error:
             kind = experiment.config_type.model_fields
             raise InputError(f"{origin}: {_explain(error, lambda _, names=kind: names)}") from None
+
+
+def _axis_values(axis: list[Any] | Range, origin: str) -> list[Any]:
+    if not isinstance(axis, Range):
+        return axis
+    try:
+        return axis.values()
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
 
 
 def expand(study: Study) -> Iterator[Trial]:
