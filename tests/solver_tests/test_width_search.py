@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -67,7 +68,7 @@ def test_the_grid_has_no_gaps_above_its_ratio(largest: int, ratio: float) -> Non
     grid = width_grid(largest, ratio)
     assert grid[0] == 1
     assert grid[-1] <= largest < max(grid[-1] * ratio, grid[-1] + 1)
-    for narrow, wide in zip(grid, grid[1:], strict=False):
+    for narrow, wide in itertools.pairwise(grid):
         assert narrow < wide <= max(narrow * ratio, narrow + 1)
 
 
