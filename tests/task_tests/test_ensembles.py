@@ -5,6 +5,7 @@ Seeds are fixed, so a passing test keeps passing; the chances say how surprising
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_weights_are_gaussian_with_the_variances_of_the_definition(d: int, width
     """[DFGSV25], Definition 1.1: entries N(0, 2 / n) with n rows in hidden layers, N(0, 1) in the last one."""
     network = draw_network(d, widths, "normal", 1.0, RandomStreams.of(["weights", d, widths]))
     sizes = [d, *widths, 1]
-    assert [w.shape for w in network.weights] == [(n, m) for m, n in zip(sizes[:-1], sizes[1:], strict=True)]
+    assert [w.shape for w in network.weights] == [(n, m) for m, n in itertools.pairwise(sizes)]
     for w in network.weights[:-1]:
         deviation = math.sqrt(2 / w.shape[0])
         assert stats.kstest(w.ravel(), stats.norm(scale=deviation).cdf).pvalue > CHANCE
@@ -97,8 +98,9 @@ def test_the_last_layer_has_unit_variance_over_many_draws() -> None:
 
 
 def test_entries_are_independent_of_each_other() -> None:
-    """Rows of a hidden layer, columns, and weights against biases: correlations of n pairs are N(0, 1/n); the largest of
-    the 3 160 looked at exceeds 6 standard deviations with a chance of 6e-6."""
+    """Columns of a hidden layer, its biases and the last layer: 861 correlations of 4000 pairs, N(0, 1/4000) each; one
+    exceeds 6 standard deviations with a chance below 3e-6. Rows: 780 sums of 40 products of Gaussians, one of which
+    exceeds 8 standard deviations with a chance below 1e-6 (Chernoff, moment generating function (1 - t^2)^-20)."""
     network = draw_network(40, [4000], "normal", 1.0, RandomStreams.of("independent"))
     table = np.column_stack([network.weights[0] * math.sqrt(2000), network.biases[0], network.weights[1][0]])
     products = np.abs(table.T @ table / 4000)
@@ -107,7 +109,7 @@ def test_entries_are_independent_of_each_other() -> None:
     rows = network.weights[0][:40] * math.sqrt(2000)
     across = np.abs(rows @ rows.T / 40)
     np.fill_diagonal(across, 0.0)
-    assert across.max() < 6 / math.sqrt(40)
+    assert across.max() < 8 / math.sqrt(40)
 
 
 def test_the_weights_do_not_depend_on_the_bias_law() -> None:

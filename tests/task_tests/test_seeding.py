@@ -105,7 +105,7 @@ def test_drawing_more_for_one_purpose_shifts_no_other() -> None:
 
 
 def test_neighbouring_streams_are_uncorrelated() -> None:
-    """Replicates 0..19 of one cell: 190 pairs of streams of 20 000 normal numbers. Each correlation is N(0, 1/20000), so
+    """Replicates 0..19 of one cell: 190 pairs of streams of 20 000 normal numbers. A correlation is N(0, 1/20000), so
     the largest exceeds 5.5 standard deviations with a chance below 1e-5; so does the mean of any stream."""
     draws = np.stack([RandomStreams.of(["cell", k]).generator("weights").standard_normal(20_000) for k in range(20)])
     products = draws @ draws.T / 20_000

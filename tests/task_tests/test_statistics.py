@@ -1,4 +1,4 @@
-"""Estimates: exact where they must be, covering at the stated rate where they are random, honest about open intervals."""
+"""Estimates: exact where they must be, covering at the stated rate where random, honest about open intervals."""
 
 from __future__ import annotations
 

@@ -255,7 +255,8 @@ def test_a_study_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(
         'name = "mine"\n[sweeps.a]\nexperiment = "interpolation"\nreplicates = 2\n'
-        '[sweeps.a.grid]\nwidth = {start = 10, stop = 30, step = 10}\n[sweeps.a.fixed]\ndata = "moons:20"\nmax_bias = 0.5\n'
+        "[sweeps.a.grid]\nwidth = {start = 10, stop = 30, step = 10}\n"
+        '[sweeps.a.fixed]\ndata = "moons:20"\nmax_bias = 0.5\n'
     )
     found = list(expand(load_study(str(file), ["sweeps.a.replicates=1"])))
     assert [t.params["width"] for t in found] == [10, 20, 30]
