@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["RayExecutor"]
 # A batch that has killed its worker this often is kept as failed.
 MOST_DEATHS = 2
 WAIT_SECONDS = 5.0
+RESTART_SECONDS = 60.0
 
 
 class _Worker:
@@ -88,6 +90,7 @@ class RayExecutor(AbstractExecutor):
             for worker in sorted(range(len(load)), key=load.__getitem__):
                 if suspects and load[worker] == 0:
                     alone.add(worker)
+                    self._await_restart(worker)
                     self._submit(suspects.popleft(), worker, folder, context, load, pending)
             open_workers = [k for k in range(len(load)) if k not in alone]
             while waiting and open_workers and min(load[k] for k in open_workers) < DEPTH:
@@ -112,6 +115,20 @@ class RayExecutor(AbstractExecutor):
                         yield record_failure(batch, folder, reason)
                     else:
                         suspects.append(batch)
+
+    def _await_restart(self, worker: int) -> None:
+        """Until the worker answers: a call that meets it while it restarts fails too, and would count as a death."""
+        import ray
+
+        deadline = time.monotonic() + RESTART_SECONDS
+        while True:
+            try:
+                ray.get(self._actors[worker].ready.remote(), timeout=RESTART_SECONDS)
+                return
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                if time.monotonic() > deadline:
+                    return  # the batch then says that its worker is gone
+                time.sleep(0.1)
 
     def _submit(
         self,
