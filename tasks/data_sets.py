@@ -24,6 +24,8 @@ from tasks.shifts import named_shifts
 __all__ = ["DATA_SETS", "LabelledPoints", "load_data_set", "load_problem"]
 
 FILE_KINDS = (".npz", ".csv", ".parquet")
+# 2 GB of float64: a made set beyond that is a slip of the keyboard.
+MOST_NUMBERS = 2**28
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +54,8 @@ def _numbers(arguments: list[str], defaults: list[float], form: str) -> list[flo
     values = given + defaults[len(given) :]
     if any(not math.isfinite(value) or value < 0 for value in values) or not values[0].is_integer() or values[0] < 2:
         raise InputError(f"a data set like {form} needs a whole number of points >= 2 and noise >= 0, got {values}")
+    if values[0] * 2 > MOST_NUMBERS:
+        raise InputError(f"{values[0]:g} points are more than fit in 2 GB: take fewer")
     return values
 
 
@@ -78,9 +82,11 @@ def _lines(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: 
 def _blobs(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
     """Uniform balls of radius r around the 2 k vertices +-e_i of R^k, classes alternating: `blobs:N,r,k`."""
     count, radius, dimension = _numbers(arguments, [1000.0, 0.1, 5.0], "blobs:N,radius,dimension")
+    if dimension < 1 or not dimension.is_integer():
+        raise InputError(f"blobs need a whole number as dimension, at least 1, got {dimension:g}")
+    if count * dimension > MOST_NUMBERS:
+        raise InputError(f"{count:g} points in dimension {dimension:g} are more than fit in 2 GB: take fewer")
     k = int(dimension)
-    if k < 1:
-        raise InputError("blobs need a dimension of at least 1")
     which = np.arange(int(count)) % (2 * k)
     centres = np.concatenate([np.eye(k), -np.eye(k)])
     directions = rng.standard_normal((len(which), k))
@@ -145,17 +151,30 @@ def load_data_set(name: str, *, seed: int = 0, label: str | None = None, data_di
         generator = RandomStreams.of(["data", name, seed]).generator("points")
         points, labels = DATA_SETS[base](arguments, seed, generator, data_dir)
     try:
+        if np.iscomplexobj(points):
+            raise TypeError("a cast to float64 would drop the imaginary part")
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"{name}: every column but the label must hold real numbers") from None
     return LabelledPoints(array.reshape(len(array), -1) if array.ndim > 2 else array, np.asarray(labels), name)
 
 
-@functools.lru_cache(maxsize=2)
 def load_problem(
     name: str, *, seed: int = 0, label: str | None = None, data_dir: str | None = None, radius: float | None = 1.0
 ) -> InterpolationProblem:
-    """A data set as a checked problem, scaled to max ||x||_2 = radius (not scaled for None); kept for the next call."""
+    """A data set as a checked problem, scaled to max ||x||_2 = radius (not scaled for None).
+
+    Kept for the next call, unless its file has changed since.
+    """
+    file = Path(name) if name.lower().endswith(FILE_KINDS) else Path(data_dir or "") / f"{name}.npz"
+    written = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+    return _kept_problem(name, seed, label, data_dir, radius, (str(file.absolute()), written))
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_problem(
+    name: str, seed: int, label: str | None, data_dir: str | None, radius: float | None, file: object
+) -> InterpolationProblem:
     data = load_data_set(name, seed=seed, label=label, data_dir=data_dir)
     if data.points.ndim == 2 and data.points.size and np.isfinite(data.points).all() and radius is not None:
         data = data.scaled(radius)
@@ -174,7 +193,8 @@ def _read_file(path: Path, label: str | None) -> tuple[Any, Any]:
 
 def _read_npz(path: Path) -> tuple[Any, Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, for numpy leaves the file of a torn archive open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if "X" not in archive or "y" not in archive:
                 raise InputError(f"{path} must hold the arrays X and y, it holds {', '.join(archive.files) or 'none'}")
             return archive["X"], archive["y"]

@@ -8,7 +8,6 @@ One core; what bounds ours: AND and bit counts on words in the first-level cache
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,15 +15,15 @@ import pytest
 from solvers.interpolation.bit_features import unpack_words
 from solvers.interpolation.fully_connected import FullyConnected
 from tasks.data_sets import load_problem
+from tests.data_folder import DATA_DIR, needs_mnist
 
 pytestmark = pytest.mark.benchmark
 
-MNIST_DIR = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-@pytest.mark.skipif(not (MNIST_DIR / "mnist.npz").is_file(), reason="needs mnist.npz in ../shared/data")
+@needs_mnist
 def test_one_digit_against_the_rest(record_property):
-    problem = load_problem("mnist", data_dir=str(MNIST_DIR))
+    problem = load_problem("mnist", data_dir=str(DATA_DIR))
     digit = 3
     two = type(problem)(problem.points, problem.labels == digit)
     solver = FullyConnected(1000, 1.0, minus=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,8 @@ from solvers.interpolation.fully_connected import FullyConnected
 from solvers.problems import InterpolationProblem
 from solvers.threshold_networks import NO_CLASS
 from tasks.data_sets import load_data_set, load_problem
+from tests.data_folder import DATA_DIR, needs_mnist
 from tests.published_figures import MNIST, MOONS
-
-MNIST_DIR = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def textbook(features: np.ndarray, labels: np.ndarray, minus: int, order: np.ndarray) -> tuple[list[int], list[int]]:
@@ -142,12 +140,12 @@ def test_published_figures_of_the_moons_are_met() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (MNIST_DIR / "mnist.npz").is_file(), reason="needs mnist.npz in ../shared/data")
+@needs_mnist
 @pytest.mark.parametrize(("bias", "width", "share", "neurons", "deviation"), MNIST)
 def test_published_figures_of_mnist_are_met(
     bias: float, width: int, share: float, neurons: float, deviation: float
 ) -> None:
-    problem = load_problem("mnist", data_dir=str(MNIST_DIR))
+    problem = load_problem("mnist", data_dir=str(DATA_DIR))
     answers = [FullyConnected(width, bias).solve(problem, rng=np.random.default_rng([7, k])) for k in range(3)]
     sizes = np.array([answer.network.second_layer_width for answer in answers])
     # Three restarts against 25: three standard errors of the difference of means, with the published deviation.

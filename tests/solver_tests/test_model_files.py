@@ -15,6 +15,7 @@ from hypothesis import given
 from solvers.errors import InputError
 from solvers.model_files import load_network, save_network
 from solvers.networks import ReluNetwork
+from tests.harmful_pickle import Touch
 from tests.strategies import DETERMINISTIC, gaussian_network, relu_networks
 
 
@@ -74,16 +75,6 @@ def test_a_sequential_inside_a_module_is_found_by_its_prefix(tmp_path: Path) -> 
     state = OrderedDict((f"model.layers.{name}", value) for name, value in network.to_torch().state_dict().items())
     torch.save(state, tmp_path / "net.pt")
     assert same(load_network(tmp_path / "net.pt"), network)
-
-
-class Touch:
-    """Pickled, it makes a file when it is loaded: what a harmful model file would do."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
 
 
 @pytest.mark.parametrize("kind", ["torch.save", "pickle", "whole module", "in a state_dict", "npz"])
