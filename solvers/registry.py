@@ -9,8 +9,10 @@ from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
+from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.portfolio import Portfolio
+from solvers.lipschitz.propagation import Propagation
 from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
@@ -18,7 +20,9 @@ __all__ = ["INTERPOLATORS", "LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
 
 _METHODS: tuple[AbstractLipschitzSolver, ...] = (
     VertexEnumeration(),
+    BranchAndBound(),
     Sampling(),
+    Propagation(),
     NormProduct(),
 )
 _ALL: tuple[AbstractLipschitzSolver, ...] = (Portfolio(_METHODS), *_METHODS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,6 +16,11 @@ from solvers.problems import LipschitzProblem
 from solvers.results import LipschitzBounds, Status
 
 __all__ = ["Portfolio"]
+
+# Searches that may never end are started only on networks of up to this many neurons, and without a time limit they
+# stop after this many seconds: `auto` never hangs.
+MOST_SEARCHED = 400
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,10 @@ class Portfolio(AbstractLipschitzSolver):
         for member in self.members:
             if not member.exact:
                 continue
-            mine = [i for i, problem in enumerate(problems) if i not in found and member.refuses(problem) is None]
+            mine = [i for i, problem in enumerate(problems) if i not in found and self._takes(member, problem)]
             if mine:
-                left = Budget(deadline.remaining, budget.nodes, budget.relative_gap)
+                patience = PATIENCE * len(mine) if member.name == "branch-and-bound" else math.inf
+                left = Budget(min(deadline.remaining, patience), budget.nodes, budget.relative_gap)
                 answers = member.solve_batch([problems[i] for i in mine], budget=left, rngs=[rngs[i] for i in mine])
                 found.update(zip(mine, answers, strict=True))
         for i, problem in enumerate(problems):
@@ -50,6 +57,12 @@ class Portfolio(AbstractLipschitzSolver):
                 left = Budget(deadline.remaining, budget.nodes, budget.relative_gap)
                 found[i] = self._combined(problem, found.get(i), left, rngs[i])
         return [found[i] for i in range(len(problems))]
+
+    def _takes(self, member: AbstractLipschitzSolver, problem: LipschitzProblem) -> bool:
+        """Whether an exact method is the one for a problem."""
+        if member.name == "branch-and-bound" and sum(problem.network.widths) > MOST_SEARCHED:
+            return False
+        return member.refuses(problem) is None
 
     def _combined(
         self, problem: LipschitzProblem, start: LipschitzBounds | None, budget: Budget, rng: np.random.Generator

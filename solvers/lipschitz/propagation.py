@@ -1,0 +1,54 @@
+"""Upper bounds from propagation: ranges of pre-activations decide neurons, ranges of the Jacobian bound gradients.
+
+On a box the ranges hold there; a global constant is the largest bound over the homogenised facets. The kernels, and
+the papers they follow, are in `propagation_kernels`; branch and bound uses the same ones on parts of the domain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from solvers.budget import Budget, Deadline
+from solvers.domains import Box, WholeSpace
+from solvers.facets import bounded_pieces
+from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.problems import LipschitzProblem
+from solvers.results import LipschitzBounds, Status
+
+__all__ = ["Propagation", "propagation_bound"]
+
+
+def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = None) -> float:
+    """A proved upper bound of Lip_p(f; X), rounded upward; inf for L = 0 and where the deadline passes first."""
+    from solvers.lipschitz.search_nodes import PieceArrays, root_node
+
+    if problem.network.depth == 0:
+        return np.inf
+    largest = 0.0
+    for piece in bounded_pieces(problem):
+        if deadline is not None and deadline.is_over:
+            return np.inf
+        found = root_node([PieceArrays.of(piece)], 0, -np.inf, np.inf, False)
+        largest = max([largest, found.discarded, *(node.bound for node in found.nodes)])
+    return largest
+
+
+@dataclass(frozen=True)
+class Propagation(AbstractLipschitzSolver):
+    """Interval and linear relaxation through the network and back through its Jacobian; says nothing from below."""
+
+    name: ClassVar[str] = "propagation"
+    summary: ClassVar[str] = "upper bound from ranges of pre-activations and Jacobians: best on small boxes"
+    gives: ClassVar[Gives] = Gives.UPPER
+    domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        deadline = budget.start()
+        upper = min(norm_product_bound(problem.network, problem.p), propagation_bound(problem, deadline))
+        status = Status.EXACT if upper == 0 else Status.BOUNDED
+        stats = {"wall_seconds": deadline.elapsed}
+        return LipschitzBounds(0.0, upper, status, self.name, problem.p, problem.domain, None, None, stats)
