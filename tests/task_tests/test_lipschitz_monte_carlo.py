@@ -1,0 +1,317 @@
+"""The Monte Carlo experiment: its trials are the definition's, alone as in any batch; aggregates drop nothing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from solvers.domains import Box, WholeSpace
+from solvers.errors import InputError
+from solvers.networks import ReluNetwork
+from solvers.norms import dual_exponent
+from tasks import lipschitz_monte_carlo
+from tasks.ensembles import draw_network
+from tasks.experiment import Measurement, RunContext, Trial
+from tasks.lipschitz_monte_carlo import (
+    LipschitzConfig,
+    LipschitzMonteCarlo,
+    exponents,
+    pointwise_exponent,
+    theory_exponent,
+)
+from tasks.sweeps import expand, parse_study
+from tests.instances import Instance, instances
+from tests.lp_enumeration import lipschitz_by_lp
+from tests.strategies import P_VALUES
+
+EXPERIMENT = LipschitzMonteCarlo()
+VARYING = {"wall_seconds"}
+
+
+def trials(seed: int = 5, replicates: int = 2, fixed: dict[str, Any] | None = None, **grid: list[Any]) -> list[Trial]:
+    sweep = {"experiment": EXPERIMENT.name, "grid": grid, "fixed": fixed or {}, "replicates": replicates}
+    return list(expand(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
+
+
+def run(batch: Sequence[Trial], context: RunContext | None = None) -> list[Measurement]:
+    configs = [LipschitzConfig.model_validate(t.params) for t in batch]
+    return EXPERIMENT.run_batch(configs, [EXPERIMENT.streams(t) for t in batch], context or RunContext())
+
+
+def frame(batch: Sequence[Trial]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [{**t.params, "replicate": t.replicate, **run([t])[0]} for t in batch],
+    )
+
+
+def bits(measured: Measurement) -> dict[str, Any]:
+    return {
+        name: value.hex() if isinstance(value, float) else value
+        for name, value in measured.items()
+        if name not in VARYING
+    }
+
+
+CELLS: list[dict[str, Any]] = [
+    {"d": [2], "bias": ["zero"]},
+    {"d": [3], "bias": ["normal"]},
+    {"d": [2], "bias": ["cauchy"], "fixed": {"domain": "box", "radius": 2.0}},
+    {"d": [1], "bias": ["uniform"]},
+    {"d": [3], "bias": ["laplace"], "fixed": {"method": "sampling", "L": 2}},
+    {"d": [4], "bias": ["normal"], "fixed": {"method": "norm-product", "L": 3}},
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_a_trial_does_not_depend_on_its_batch(cell: dict[str, Any]) -> None:
+    """Alone, all together, shuffled, and in uneven parts: the same bits."""
+    grid = {**cell, "fixed": {"N": 10, **cell.get("fixed", {})}}
+    all_trials = trials(replicates=5, p=list(P_VALUES), **grid)
+    groups = {EXPERIMENT.batch_group(LipschitzConfig.model_validate(t.params)) for t in all_trials}
+    assert len(groups) == 1
+    alone = {t.key: bits(run([t])[0]) for t in all_trials}
+    order = list(all_trials)
+    random.Random(0).shuffle(order)
+    cuts = [0, 1, 4, 11, len(order)]
+    for batches in ([all_trials], [order], [order[a:b] for a, b in itertools.pairwise(cuts)]):
+        for batch in batches:
+            for t, measured in zip(batch, run(batch), strict=True):
+                assert bits(measured) == alone[t.key]
+
+
+def test_other_settings_do_not_share_a_batch() -> None:
+    base = LipschitzConfig(d=2, N=8, p=2)
+    changes: dict[str, Any] = {
+        "d": 3, "N": 9, "L": 2, "bias": "normal", "bias_scale": 2.0, "domain": "box", "radius": 2.0,
+        "method": "sampling", "relative_gap": 0.1, "time_limit": 1.0,
+    }  # fmt: skip
+    groups = [EXPERIMENT.batch_group(base.model_copy(update={name: value})) for name, value in changes.items()]
+    assert len({EXPERIMENT.batch_group(base), *groups}) == 1 + len(changes)
+    assert EXPERIMENT.batch_group(base.model_copy(update={"p": 1.0})) == EXPERIMENT.batch_group(base)
+
+
+@pytest.mark.parametrize("domain", ["global", "box"])
+@pytest.mark.parametrize("bias", ["zero", "normal"])
+def test_the_constant_is_that_of_the_drawn_network(bias: str, domain: str) -> None:
+    """Against linear programs on the network that `draw_network` gives for the trial's streams."""
+    fixed = {"N": 7, "d": 2, "bias": bias, "domain": domain, "radius": 0.8}
+    batch = trials(replicates=2, fixed=fixed, p=[1.0, 1.5, math.inf])
+    streams = {EXPERIMENT.streams(t) for t in batch}
+    assert len(streams) == 2
+    where = WholeSpace(2) if domain == "global" else Box.cube(2, -0.8, 0.8)
+    duals = [dual_exponent(t.params["p"]) for t in batch]
+    truths = {s: lipschitz_by_lp(draw_network(2, [7], bias, 1.0, s), where, duals) for s in streams}
+    for t, measured in zip(batch, run(batch), strict=True):
+        truth = truths[EXPERIMENT.streams(t)][dual_exponent(t.params["p"])]
+        assert measured["status"] == "exact"
+        assert measured["lower"] == pytest.approx(truth, rel=1e-9)
+        assert measured["upper"] == pytest.approx(truth, rel=1e-9)
+        assert measured["lower"] <= measured["upper"]
+
+
+def test_the_network_is_shared_by_all_questions_about_it() -> None:
+    """One draw for every p: ||g||_{p'} grows with p, and at most d = 3 times from p = 1 to p = inf."""
+    rows = frame(trials(replicates=4, fixed={"N": 12, "d": 3}, p=list(P_VALUES)))
+    for _, group in rows.groupby("replicate"):
+        for column in ("lower", "gradient_norm"):
+            values = group.sort_values("p")[column].to_numpy()
+            assert (np.diff(values) >= -1e-12 * values[:-1]).all()
+            assert values[-1] <= 3 * values[0] * (1 + 1e-12)
+        # Norms of one gradient with three entries differ strictly.
+        assert group["gradient_norm"].nunique() == len(P_VALUES)
+    assert (rows["gradient_norm"] <= rows["upper"] * (1 + 1e-12)).all()
+
+
+def test_the_gradient_is_that_of_differences_on_the_unit_sphere() -> None:
+    for t in trials(replicates=5, fixed={"N": 9, "d": 3, "bias": "normal"}, p=[2.0]):
+        streams = EXPERIMENT.streams(t)
+        network = draw_network(3, [9], "normal", 1.0, streams)
+        point = streams.generator("point").standard_normal(3)
+        point /= np.linalg.norm(point)
+        step = 1e-6 * np.eye(3)
+        slopes = (network.evaluate(point + step) - network.evaluate(point - step))[:, 0] / 2e-6
+        assert run([t])[0]["gradient_norm"] == pytest.approx(float(np.linalg.norm(slopes)), rel=1e-6)
+
+
+@pytest.mark.parametrize("instance", [i for i in instances() if i.depth == 1], ids=lambda instance: instance.name)
+def test_a_network_of_known_constant_gives_it(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The known networks take the place of the drawn one."""
+
+    def known(*_: Any) -> ReluNetwork:
+        return instance.network
+
+    monkeypatch.setattr(lipschitz_monte_carlo, "draw_network", known)
+    box = isinstance(instance.domain, Box)
+    if box and not (np.all(instance.domain.lower == -1) and np.all(instance.domain.upper == 1)):
+        pytest.fail("the experiment knows cubes around the origin only")
+    fixed = {
+        "N": instance.network.widths[0],
+        "d": instance.network.input_dimension,
+        "domain": "box" if box else "global",
+    }
+    for t in trials(replicates=1, fixed=fixed, p=list(P_VALUES)):
+        measured, truth = run([t])[0], instance.constant(dual_exponent(t.params["p"]))
+        assert measured["status"] == "exact"
+        assert measured["lower"] <= truth * (1 + 1e-14)
+        assert measured["upper"] >= truth * (1 - 1e-14)
+        assert measured["upper"] - measured["lower"] <= 1e-9 * truth
+        assert measured["gradient_norm"] <= truth * (1 + 1e-12)
+
+
+def test_every_measurement_has_the_declared_columns() -> None:
+    for method in ("auto", "vertex-enumeration", "sampling", "norm-product"):
+        measured = run(trials(replicates=2, fixed={"N": 6, "d": 2, "p": 2.0, "method": method}))
+        assert all(set(row) == set(EXPERIMENT.columns) for row in measured)
+        assert {row["answered_by"] for row in measured} <= {"vertex-enumeration", "sampling", "norm-product"}
+
+
+def test_a_spent_time_limit_is_an_interval() -> None:
+    batch = trials(replicates=3, fixed={"N": 20, "d": 3, "p": 2.0, "bias": "normal", "time_limit": 0.0})
+    exact = trials(replicates=3, fixed={"N": 20, "d": 3, "p": 2.0, "bias": "normal"})
+    for cut, whole in zip(run(batch), run(exact), strict=True):
+        assert cut["status"] == "budget-spent"
+        assert cut["lower"] <= whole["upper"]
+        assert cut["upper"] >= whole["lower"]
+        assert cut["gradient_norm"] == whole["gradient_norm"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "vertex-enumeration", "L": 2}, "vertex-enumeration cannot take d = 2, N = 6, L = 2"),
+        ({"method": "vertx-enumeration"}, "did you mean 'vertex-enumeration'"),
+    ],
+)
+def test_what_could_never_run_is_said_before_anything_starts(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EXPERIMENT.check(LipschitzConfig(d=2, N=6, p=2, **changes), RunContext())
+    EXPERIMENT.check(LipschitzConfig(d=2, N=6, p=2), RunContext())
+
+
+def test_costs_grow_with_the_work() -> None:
+    def cost(**params: Any) -> float:
+        return EXPERIMENT.cost_seconds(LipschitzConfig(p=2, **params))
+
+    assert 0 < cost(d=2, N=16) < cost(d=3, N=16) < cost(d=3, N=32) < cost(d=3, N=32, bias="normal")
+    assert cost(d=3, N=32, bias="normal", domain="box") > cost(d=3, N=32, bias="normal")
+
+
+def test_the_predicted_exponents_have_their_kink_at_two() -> None:
+    """[DFGSV25]: d^(1/2) up to p = 2, d^(1 - 1/p) from there; the gradient at a point d^(1 - 1/p) throughout."""
+    assert [theory_exponent(p) for p in (1, 1.5, 2, 4, math.inf)] == [0.5, 0.5, 0.5, 0.75, 1.0]
+    assert [pointwise_exponent(p) for p in (1, 2, 4, math.inf)] == [0.0, 0.5, 0.75, 1.0]
+    assert pointwise_exponent(1.5) == pytest.approx(1 / 3)
+
+
+def made(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Finished trials with the defaults of the configuration."""
+    defaults = LipschitzConfig(d=1, N=8, p=2).model_dump()
+    measured = {"status": "exact", "gradient_norm": 1.0, "answered_by": "auto", "wall_seconds": 0.1}
+    return pd.DataFrame([{**defaults, **measured, "upper": row.get("lower"), **row} for row in rows])
+
+
+def power_law(exponent: float, point: float, **params: Any) -> list[dict[str, Any]]:
+    return [
+        {"d": d, "replicate": k, "lower": c * d**exponent, "gradient_norm": c * d**point, **params}
+        for d in (2, 4, 8)
+        for k, c in enumerate((1.0, 2.0, 3.0))
+    ]
+
+
+def test_exponents_of_exact_power_laws() -> None:
+    table = exponents(made(power_law(0.5, 0.25, p=1.5) + power_law(1.0, 0.75, p=4.0)))
+    assert table[["N", "L", "bias", "p"]].to_numpy().tolist() == [[8, 1, "zero", 1.5], [8, 1, "zero", 4.0]]
+    np.testing.assert_allclose(table["value"], [0.5, 1.0], atol=1e-12)
+    np.testing.assert_allclose(table["point"], [0.25, 0.75], atol=1e-12)
+    assert (table["low"] <= table["value"]).all()
+    assert (table["value"] <= table["high"]).all()
+    again = exponents(made(power_law(0.5, 0.25, p=1.5) + power_law(1.0, 0.75, p=4.0)))
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
+
+
+def test_unlike_settings_are_never_fitted_together() -> None:
+    rows = power_law(0.5, 0.5, method="auto") + power_law(1.0, 0.5, method="vertex-enumeration")
+    table = exponents(made(rows))
+    assert dict(zip(table["method"], table["value"].round(9), strict=True)) == {"auto": 0.5, "vertex-enumeration": 1.0}
+    metrics = EXPERIMENT.study_metrics(made(rows))
+    assert metrics["exponent_N8_L1_zero_p2_method_auto"] == pytest.approx(0.5)
+    assert metrics["exponent_N8_L1_zero_p2_method_vertex-enumeration"] == pytest.approx(1.0)
+    (summary,) = EXPERIMENT.summary_tables(made(rows))
+    assert "method" in summary.columns
+    assert {len(row) for row in summary.rows} == {len(summary.columns)}
+
+
+@pytest.mark.parametrize("upper", [math.inf, 1e3])
+def test_a_cell_with_open_intervals_is_not_fitted_but_counted(upper: float) -> None:
+    rows = power_law(0.5, 0.5)
+    rows[4] |= {"upper": upper, "status": "budget-spent"}
+    trials_table = made(rows)
+    assert len(exponents(trials_table)) == 0
+    metrics = EXPERIMENT.study_metrics(trials_table)
+    wanted = 1.0 if math.isinf(upper) else 1 - rows[4]["lower"] / upper
+    assert metrics == {"largest_relative_gap": pytest.approx(wanted)}
+    assert EXPERIMENT.summary_tables(trials_table) == []
+    cell = trials_table[trials_table["d"] == 4]
+    found = EXPERIMENT.cell_metrics(cell.iloc[0][list(LipschitzConfig.model_fields)].to_dict(), cell)
+    assert found["censored_share"] == pytest.approx(1 / 3)
+    assert found["lipschitz_mean_lower"] == pytest.approx(np.mean([2, 4, 6]))
+    assert found["lipschitz_mean_upper"] == pytest.approx(np.mean([2, upper, 6]))
+    assert found["lipschitz_mean_ci_high"] >= found["lipschitz_mean_upper"]
+    assert (found["status_exact"], found["status_budget-spent"], found["trials"]) == (2.0, 1.0, 3.0)
+    assert (found["lipschitz_q50_lower"], found["lipschitz_q95_upper"]) == (4.0, max(upper, 6.0))
+
+
+def test_draws_that_are_all_flat_are_no_trouble() -> None:
+    rows = [{**row, "lower": 0.0, "gradient_norm": 0.0} for row in power_law(0.5, 0.5)]
+    table = made(rows)
+    assert len(exponents(table)) == 0
+    assert EXPERIMENT.study_metrics(table) == {"largest_relative_gap": 0.0}
+    cell = table[table["d"] == 2]
+    found = EXPERIMENT.cell_metrics(cell.iloc[0][list(LipschitzConfig.model_fields)].to_dict(), cell)
+    assert (found["lipschitz_mean_upper"], found["censored_share"]) == (0.0, 0.0)
+
+
+def test_figures_show_what_was_measured() -> None:
+    rows = frame(trials(replicates=6, fixed={"N": 8}, d=[2, 3], bias=["zero", "normal"], p=[1.0, 2.0, math.inf]))
+    figures = EXPERIMENT.figures(rows)
+    assert set(figures) == {"exponent_against_p", "constant_against_dimension", "global_over_pointwise"}
+    table = exponents(rows)
+    for axes, bias in zip(figures["exponent_against_p"].axes, ("normal", "zero"), strict=True):
+        assert axes.get_title() == f"{bias} biases"
+        theory = {
+            label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True) if "theory" in label
+        }
+        kink = theory["theory, Lipschitz constant"].get_xydata()
+        np.testing.assert_allclose(kink, [[0, 0.5], [0.5, 0.5], [1, 1]])
+        fitted = np.asarray(axes.containers[0].lines[0].get_ydata(), dtype=float)
+        np.testing.assert_allclose(fitted, table[table["bias"] == bias].sort_values("p")["value"].to_numpy(float))
+    (summary,) = EXPERIMENT.summary_tables(rows)
+    assert len(summary.rows) == len(table) == 6
+    one = rows[rows["d"] == 2]
+    assert set(EXPERIMENT.figures(one)) == {"global_over_pointwise"}
+
+
+def test_many_kinds_of_network_still_make_a_figure() -> None:
+    """More curves than colours and markers."""
+    rows = [row for n in range(9) for row in power_law(0.5, 0.5, N=10 + n)]
+    assert "exponent_against_p" in EXPERIMENT.figures(made(rows))
+
+
+def test_the_drawn_law_has_the_predicted_pointwise_size() -> None:
+    """d = N = 1 without biases: f = v relu(w x), |w|^2 / 2 and v standard normal: the constant is |v w|, whose mean is
+    sqrt(2) * 2 / pi; 2000 draws of variance 2 - 8 / pi^2, within 5.5 standard errors but for a chance of 4e-8."""
+    batch = trials(replicates=2000, fixed={"d": 1, "N": 1, "p": 2.0})
+    measured = run(batch)
+    values = np.array([row["lower"] for row in measured])
+    mean, variance = math.sqrt(2) * 2 / math.pi, 2 - 8 / math.pi**2
+    assert values.mean() == pytest.approx(mean, abs=5.5 * math.sqrt(variance / 2000))
+    gradients = np.array([row["gradient_norm"] for row in measured])
+    # The point is -1 or 1: the neuron is active on half of the draws, within 5.5 standard deviations.
+    assert abs((gradients > 0).mean() - 0.5) < 5.5 * 0.5 / math.sqrt(2000)
