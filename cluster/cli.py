@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.interpolate_command import register as register_interpolate_command
 from cluster.solve_commands import register as register_solve_commands
 from cluster.study_commands import register as register_study_commands
 
@@ -48,6 +49,7 @@ def _options(
 
 register_study_commands(app)
 register_solve_commands(app)
+register_interpolate_command(app)
 
 
 def main() -> None:

@@ -88,9 +88,11 @@ def follow_server_authentication(address: str) -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
 
 
-def connect(address: str | None, workers: int | None) -> bool:
+def connect(address: str | None, workers: int | None, shared_bytes: int = 0) -> bool:
     """Join a cluster or start a local one.
 
+    Args:
+        shared_bytes: of data that a local cluster's object store must hold besides results.
     Returns:
         Whether `disconnect` should be called at the end: False when Ray was already initialised by the caller.
 
@@ -114,7 +116,7 @@ def connect(address: str | None, workers: int | None) -> bool:
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=OBJECT_STORE_BYTES + 2 * shared_bytes,
             configure_logging=True,
         )
         return True

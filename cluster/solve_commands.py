@@ -1,4 +1,4 @@
-"""Commands on one network or one data set: lipschitz, interpolate."""
+"""Command on one network: lipschitz."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.study_commands import DataDir, Debug, Json, check_data_dir
+from cluster.study_commands import Debug, Json
 from cluster.terminal import EXIT_BUDGET, Exit, console, emit_json, guarded, say
 from solvers.errors import InputError
 
@@ -22,7 +22,6 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("lipschitz")(lipschitz)
-    app.command("interpolate")(interpolate)
 
 
 def lipschitz(
@@ -131,57 +130,3 @@ def _show_bounds(answers: list[LipschitzBounds]) -> None:
             f"{answer.stats.get('wall_seconds', 0.0):.2f}",
         )
     console(stderr=False).print(table)
-
-
-def interpolate(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="digits, moons:N, ..., or a .npz/.csv/.parquet file.")
-    ],
-    width: Annotated[int | None, typer.Option(help="n, neurons of the first layer.")] = None,
-    max_bias: Annotated[float, typer.Option(help="lambda; data are scaled to max ||x|| = 1.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of the construction (and of a made data set).")] = 0,
-    label: Annotated[str | None, typer.Option(help="Label column of a table [the last one].")] = None,
-    minus: Annotated[str | None, typer.Option(metavar="CLASS", help="Two classes: the one to cover.")] = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Construct a network that interpolates a data set, and check it on every point.
-
-    Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5
-    """
-    with guarded(debug):
-        if width is None:
-            raise InputError(
-                "give the width of the first layer: --width 200 (the search for the smallest one is to come)"
-            )
-        if seed < 0:
-            raise InputError(f"--seed must be a whole number >= 0, got {seed}")
-        from solvers.interpolation.fully_connected import FullyConnected
-        from tasks.data_sets import load_problem
-        from tasks.seeding import RandomStreams
-
-        problem = load_problem(data, seed=seed, label=label, data_dir=check_data_dir(data_dir))
-        covered = None if minus is None else _class_named(minus, problem.classes)
-        solver = FullyConnected(width, max_bias, covered)
-        answer = solver.solve(problem, rng=RandomStreams.of(["interpolate", data, seed]).generator("construction"))
-        if json:
-            emit_json(answer.to_json())
-            return
-        network = answer.network
-        print(f"interpolates          {'yes' if answer.interpolates else 'no'}")
-        print(f"points missed         {len(answer.missed)} of {answer.points}")
-        print(f"first-layer width     {network.first_layer_width}")
-        widths = ", ".join(map(str, network.second_layer_widths))
-        print(f"second-layer width    {network.second_layer_width} ({widths} per covered class)")
-        print(f"parameters            {network.parameters}")
-        print(f"seconds               {answer.stats['wall_seconds']:.2f}")
-        if not answer.interpolates:
-            say(answer.status.advice)
-
-
-def _class_named(text: str, classes: tuple[object, ...]) -> object:
-    for label in classes:
-        if str(label) == text:
-            return label
-    raise InputError(f"--minus: there is no class {text!r}; the classes are {', '.join(map(str, classes))}")

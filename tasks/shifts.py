@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solvers.errors import InputError
 
-__all__ = ["MOST_NUMBERS", "check_sizes", "named_shifts", "shifted_patterns"]
+__all__ = ["MOST_NUMBERS", "check_sizes", "named_shape", "named_shifts", "shifted_patterns"]
 
 # 2 GB of float64.
 MOST_NUMBERS = 2**28
@@ -72,6 +72,20 @@ def named_shifts(
 ) -> tuple[Any, Any]:
     """Shifted random patterns by name: `shifts:K,H,W,C,noise`, 8 patterns a class of 16 x 16 when left out."""
     del data_dir
+    (patterns, height, width, channels), noise = _read_sizes(arguments)
+    return shifted_patterns(
+        rng, patterns=patterns, height=height, width=width, channels=channels, noise=noise
+    )
+
+
+def named_shape(arguments: list[str]) -> tuple[int, int, int]:
+    """(C, H, W) of the patterns with that name."""
+    (_, height, width, channels), _ = _read_sizes(arguments)
+    return channels, height, width
+
+
+def _read_sizes(arguments: list[str]) -> tuple[tuple[int, int, int, int], float]:
+    """Patterns, height, width and channels; the noise."""
     try:
         given = [float(text) for text in arguments]
     except ValueError:
@@ -80,6 +94,4 @@ def named_shifts(
     if len(values) > len(DEFAULTS) or not all(value.is_integer() for value in values[:4]):
         raise InputError(f"{FORM} takes four whole numbers and the noise at most, got {','.join(arguments)!r}")
     patterns, height, width, channels = (int(value) for value in values[:4])
-    return shifted_patterns(
-        rng, patterns=patterns, height=height, width=width, channels=channels, noise=values[4]
-    )
+    return (patterns, height, width, channels), values[4]
