@@ -8,30 +8,23 @@ unproved, never as wrong.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
+from solvers.checkers._base import CertificateChecker, Check
 from solvers.domains import Box
 from solvers.exact_arithmetic import norm_at_least
 from solvers.problems import LipschitzProblem
 from solvers.results import Witness
 from solvers.witnesses import exact_gradient
 
-__all__ = ["Check", "check_witness"]
+__all__ = ["CERTIFICATE_CHECKERS", "Check", "check_witness"]
 
+# Kind of certificate -> who replays it.
+CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {}
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
 GRADIENT_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at: what, whether it holds, and why not."""
-
-    subject: str
-    holds: bool
-    reason: str
 
 
 def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: float) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import enum
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class AbstractLipschitzSolver(abc.ABC):
             names = " or ".join(kind.__name__ for kind in self.domains)
             return f"it works on {names}, not on {type(problem.domain).__name__}"
         return None
+
+    def certifying(self) -> Self:
+        """The same method with a certificate recorded beside every upper bound it proves, where it can make one."""
+        return self
 
     def solve(
         self, problem: LipschitzProblem, *, budget: Budget | None = None, rng: np.random.Generator | None = None
