@@ -1,0 +1,97 @@
+"""Signs of pre-activations at vertices in rational arithmetic, for those that float64 leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.domains import Box
+from solvers.exact_arithmetic import DyadicArray
+from solvers.networks import ReluNetwork
+
+__all__ = ["ExactCell"]
+
+
+class ExactCell:
+    """Affine rows and vertices of the cells of one piece, exactly; the last cell's are kept.
+
+    Facets are numbered as in `region_geometry`.
+    """
+
+    def __init__(self, network: ReluNetwork, box: Box, padded: int) -> None:
+        self.network, self.padded = network, padded
+        self.low = [Fraction(value) for value in box.lower.tolist()]
+        self.high = [Fraction(value) for value in box.upper.tolist()]
+        self._weights = [DyadicArray.of(w) for w in network.weights[:-1]]
+        self._layers: list[tuple[bytes, DyadicArray, list[list[Fraction]]]] = []
+
+    def rows(self, signs: NDArray[np.int8], layer: int) -> list[list[Fraction]]:
+        """Pre-activations of a layer on the cell whose earlier layers carry `signs` (L, n): k slopes, the constant."""
+        k = len(self.low)
+        for m in range(layer + 1):
+            key = signs[m - 1, : self.network.widths[m - 1]].tobytes() if m else b""
+            if m < len(self._layers):
+                if self._layers[m][0] == key:
+                    continue
+                del self._layers[m:]
+            constant = np.zeros((self.network.widths[m], k + 1))
+            constant[:, k] = self.network.biases[m]
+            if m:
+                below = self._layers[m - 1][1].keep(signs[m - 1, : self.network.widths[m - 1]] > 0)
+            else:
+                below = DyadicArray.of(np.eye(k, k + 1))
+            values = (self._weights[m] @ below) + DyadicArray.of(constant)
+            flat = values.fractions()
+            count = self.network.widths[m]
+            self._layers.append((key, values, [flat[i * (k + 1) : (i + 1) * (k + 1)] for i in range(count)]))
+        return self._layers[layer][2]
+
+    def vertex(self, signs: NDArray[np.int8], mask: NDArray[np.uint64]) -> list[Fraction]:
+        """The point (k,) in which the facets of a mask (W,) meet.
+
+        Raises:
+            ArithmeticError: they do not meet in one point: a bug of ours.
+        """
+        k = len(self.low)
+        system = []
+        for facet in _facets(mask):
+            if facet < 2 * k:
+                row = [Fraction(0)] * (k + 1)
+                row[facet >> 1], row[k] = Fraction(1), -(self.high if facet & 1 else self.low)[facet >> 1]
+            else:
+                m, i = divmod(facet - 2 * k, self.padded)
+                row = self.rows(signs, m)[i]
+            system.append(row)
+        return _solve(system, k)
+
+    def sign(self, signs: NDArray[np.int8], layer: int, neuron: int, vertex: Sequence[Fraction]) -> int:
+        """Of a pre-activation at a point (k,)."""
+        row = self.rows(signs, layer)[neuron]
+        value = row[-1] + sum((a * x for a, x in zip(row[:-1], vertex, strict=True)), Fraction(0))
+        return (value > 0) - (value < 0)
+
+
+def _facets(mask: NDArray[np.uint64]) -> list[int]:
+    return [64 * w + b for w, word in enumerate(mask.tolist()) for b in range(64) if word >> b & 1]
+
+
+def _solve(system: list[list[Fraction]], k: int) -> list[Fraction]:
+    """The one solution of a x + b = 0 for all rows, of which there may be more than k."""
+    left = [list(row) for row in system]
+    for column in range(k):
+        lead = next((r for r in range(column, len(left)) if left[r][column]), None)
+        if lead is None:
+            raise ArithmeticError("the facets of a vertex do not meet in one point")
+        left[column], left[lead] = left[lead], left[column]
+        pivot = left[column][column]
+        left[column] = [value / pivot for value in left[column]]
+        for r in range(len(left)):
+            if r != column and left[r][column]:
+                factor = left[r][column]
+                left[r] = [a - factor * b for a, b in zip(left[r], left[column], strict=True)]
+    if any(row[k] for row in left[k:]):
+        raise ArithmeticError("the facets of a vertex do not meet in one point")
+    return [-row[k] for row in left[:k]]

@@ -1,0 +1,335 @@
+"""Compiled geometry of region enumeration: affine rows of a cell, vertices from their facets, signs at vertices.
+
+A vertex is known by the facets that meet in it, so its exact place does not depend on how it was reached. Its float64
+coordinates come with a bound on their error, and a sign is handed out only where no error can have changed it; all
+others are settled in exact arithmetic (`exact_vertices`).
+
+Facets are numbered: 2 t and 2 t + 1 are the lower and upper face of the box in coordinate t, then 2 k + m n + i is the
+kink of neuron i of layer m. A mask holds one bit for every facet, in words of 64.
+
+Sources: Higham 2002, sections 3.1 and 14.4, for the error bounds of sums and of Gauss-Jordan elimination.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.norms import FloatArray
+
+__all__ = ["DOUBT", "CellRows", "RegionNetwork", "Solver", "compose", "count_bits", "locate", "sign_at"]
+
+UNIT = 2.0**-52
+# A sign that float64 and the structure of the layers leave open.
+DOUBT = 2
+
+_ONE, _ZERO = np.uint64(1), np.uint64(0)
+_PAIRS, _FOURS = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)
+_EIGHTS, _SUM = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x0101010101010101)
+_S1, _S2, _S4, _S56 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
+
+
+class RegionNetwork(NamedTuple):
+    """A bounded piece for the kernels; neurons padded to n, inputs k, gradients along d coordinates.
+
+    Attributes:
+        weights (L, n, max(n, k)), biases (L, n), widths (L,): zero where there is no neuron.
+        head, turn: (L, n): of neurons of a layer whose rows are exact multiples, the first; sign of the factor.
+        facet: (L, n): number of the neuron's kink.
+        output: (n,), W_L; inputs: (n, d), the first weights along which gradients are taken.
+        low, high: (k,), the box.
+        separate: whether gradients are taken along other coordinates than those of the box.
+    """
+
+    weights: FloatArray
+    biases: FloatArray
+    widths: NDArray[np.int64]
+    head: NDArray[np.int64]
+    turn: NDArray[np.int8]
+    facet: NDArray[np.int64]
+    output: FloatArray
+    inputs: FloatArray
+    low: FloatArray
+    high: FloatArray
+    separate: bool
+
+
+class CellRows(NamedTuple):
+    """Pre-activations as affine functions on the current cell.
+
+    Attributes:
+        rows: (L, n, k + 1), the last column is the constant.
+        errors: (L, n): how far a row may be from the true function, anywhere in the box.
+        sizes: (L, n): bound on the sum of absolute terms of a row in the box.
+        lengths: (L, n): l_1 norm of the slopes.
+        gradients: (L, n, d): derivatives along the inputs.
+    """
+
+    rows: FloatArray
+    errors: FloatArray
+    sizes: FloatArray
+    lengths: FloatArray
+    gradients: FloatArray
+
+
+class Solver(NamedTuple):
+    """Room for `locate`: rows (F, k + 1), their errors (F,), elimination (F, k), inverse (k, 2 k), chosen (k,)."""
+
+    rows: FloatArray
+    slack: FloatArray
+    elimination: FloatArray
+    inverse: FloatArray
+    chosen: NDArray[np.int64]
+    place: FloatArray
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _bits(word):  # type: ignore[no-untyped-def]
+    word = word - ((word >> _S1) & _PAIRS)
+    word = (word & _FOURS) + ((word >> _S2) & _FOURS)
+    word = (word + (word >> _S4)) & _EIGHTS
+    return np.int64((word * _SUM) >> _S56)
+
+
+@numba.njit(cache=True, nogil=True)
+def count_bits(mask):  # type: ignore[no-untyped-def]
+    """How many facets a mask (W,) holds."""
+    total = 0
+    for w in range(len(mask)):
+        total += _bits(mask[w])
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
+    """Fill in the rows of layer m on the cell whose earlier layers carry `signs` (L, n); error bounds beside them."""
+    k, d = len(net.low), net.inputs.shape[1]
+    count = net.widths[m]
+    if m == 0:
+        for i in range(count):
+            size, length = abs(net.biases[0, i]), 0.0
+            for t in range(k):
+                w = net.weights[0, i, t]
+                cell.rows[0, i, t] = w
+                length += abs(w)
+                size += abs(w) * max(abs(net.low[t]), abs(net.high[t]))
+            cell.rows[0, i, k] = net.biases[0, i]
+            cell.errors[0, i] = 0.0
+            cell.sizes[0, i] = size
+            cell.lengths[0, i] = length
+            if net.separate:
+                for t in range(d):
+                    cell.gradients[0, i, t] = net.inputs[i, t]
+        return
+    before = net.widths[m - 1]
+    active = np.empty(before, dtype=np.int64)
+    used = 0
+    for j in range(before):
+        if signs[m - 1, j] > 0:
+            active[used] = j
+            used += 1
+    unit = (used + 8) * UNIT
+    for i in range(count):
+        row = cell.rows[m, i]
+        for t in range(k):
+            row[t] = 0.0
+        row[k] = net.biases[m, i]
+        error, size = 0.0, abs(net.biases[m, i])
+        for a in range(used):
+            j = active[a]
+            w = net.weights[m, i, j]
+            error += abs(w) * cell.errors[m - 1, j]
+            size += abs(w) * cell.sizes[m - 1, j]
+            for t in range(k + 1):
+                row[t] += w * cell.rows[m - 1, j, t]
+        length = 0.0
+        for t in range(k):
+            length += abs(row[t])
+        cell.errors[m, i] = error * 1.01 + unit * size
+        cell.sizes[m, i] = size * 1.01
+        cell.lengths[m, i] = length
+        if net.separate:
+            slope = cell.gradients[m, i]
+            for t in range(d):
+                slope[t] = 0.0
+            for a in range(used):
+                j = active[a]
+                w = net.weights[m, i, j]
+                for t in range(d):
+                    slope[t] += w * cell.gradients[m - 1, j, t]
+
+
+@numba.njit(cache=True, nogil=True)
+def sign_at(net, cell, m, i, point, error, mask, signs):  # type: ignore[no-untyped-def]
+    """The sign of a pre-activation at a vertex: -1, 0 or 1, all certain, or DOUBT.
+
+    Where float64 cannot tell, the layer below often can: it feeds in only active neurons that do not vanish at the
+    vertex, each of them positive there. If their weights and the bias agree in sign, so does the sum; without any, the
+    sum is exactly 0. It is how corners of dead layers and kinks through them are told apart.
+
+    Args:
+        point: (k,); error: how far each coordinate may be off; mask: (W,), the facets through the vertex.
+        signs: (L, n): of the cell; complete below layer m.
+    """
+    k = len(point)
+    value = cell.rows[m, i, k]
+    for t in range(k):
+        value += cell.rows[m, i, t] * point[t]
+    tolerance = 1.01 * (cell.errors[m, i] + (k + 4) * UNIT * cell.sizes[m, i] + cell.lengths[m, i] * error)
+    if value > tolerance:
+        return 1
+    if value < -tolerance:
+        return -1
+    if m == 0:
+        return 0 if cell.sizes[m, i] == 0.0 else DOUBT
+    positive, negative = net.biases[m, i] > 0.0, net.biases[m, i] < 0.0
+    for j in range(net.widths[m - 1]):
+        w = net.weights[m, i, j]
+        if signs[m - 1, j] > 0 and w != 0.0:
+            f = net.facet[m - 1, j]
+            if (mask[f >> 6] >> np.uint64(f & 63)) & _ONE == _ZERO:
+                if w > 0.0:
+                    positive = True
+                else:
+                    negative = True
+                if positive and negative:
+                    return DOUBT
+    if positive and negative:
+        return DOUBT
+    return 1 if positive else (-1 if negative else 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
+    """The point where the facets of a mask (W,) meet: coordinates in `solver.place`; returns a bound on their error.
+
+    With R the rows scaled to largest entry 1, G their computed inverse and r the residuals including all errors of the
+    rows: |x - x*| <= |G| (r + 0.011 max r), if |R G - I| <= 0.01. That is ensured by |G| times the backward error of
+    the elimination and of the rows; where it is not, the error is infinite.
+    """
+    k, n = len(net.low), net.biases.shape[1]
+    count = 0
+    narrow = np.inf
+    for t in range(k):
+        narrow = min(narrow, net.high[t] - net.low[t])
+    for w in range(len(mask)):
+        word = mask[w]
+        while word != _ZERO:
+            f = (w << 6) + _bits((word & (~word + _ONE)) - _ONE)
+            word &= word - _ONE
+            row = solver.rows[count]
+            if f < 2 * k:
+                for t in range(k):
+                    row[t] = 0.0
+                t = f >> 1
+                row[t] = 1.0
+                row[k] = -net.low[t] if (f & 1) == 0 else -net.high[t]
+                solver.slack[count] = UNIT * abs(row[k])
+            else:
+                m = (f - 2 * k) // n
+                i = (f - 2 * k) - m * n
+                scale = 0.0
+                for t in range(k):
+                    scale = max(scale, abs(cell.rows[m, i, t]))
+                if scale == 0.0:
+                    continue
+                scale = 1.0 / scale
+                for t in range(k + 1):
+                    row[t] = cell.rows[m, i, t] * scale
+                solver.slack[count] = 1.01 * (cell.errors[m, i] + (k + 6) * UNIT * cell.sizes[m, i]) * scale
+            count += 1
+    if count < k:
+        return np.inf
+    if count > k:
+        _choose(solver, count, k)
+    else:
+        for t in range(k):
+            solver.chosen[t] = t
+    # Gauss-Jordan with partial pivoting on [R | I].
+    g = solver.inverse
+    for r in range(k):
+        source = solver.chosen[r]
+        for t in range(k):
+            g[r, t] = solver.rows[source, t]
+            g[r, k + t] = 1.0 if r == t else 0.0
+    for column in range(k):
+        lead, largest = column, abs(g[column, column])
+        for r in range(column + 1, k):
+            if abs(g[r, column]) > largest:
+                lead, largest = r, abs(g[r, column])
+        if largest < 1e-12:
+            return np.inf
+        if lead != column:
+            for t in range(2 * k):
+                g[lead, t], g[column, t] = g[column, t], g[lead, t]
+        inverse = 1.0 / g[column, column]
+        for t in range(2 * k):
+            g[column, t] *= inverse
+        for r in range(k):
+            factor = g[r, column]
+            if r != column and factor != 0.0:
+                for t in range(2 * k):
+                    g[r, t] -= factor * g[column, t]
+    norm, rough = 0.0, 0.0
+    for r in range(k):
+        total, value = 0.0, 0.0
+        for t in range(k):
+            total += abs(g[r, k + t])
+            value -= g[r, k + t] * solver.rows[solver.chosen[t], k]
+        norm = max(norm, total)
+        value = min(max(value, net.low[r]), net.high[r])
+        faces = mask[0] >> np.uint64(2 * r)
+        if faces & _ONE != _ZERO:
+            value = net.low[r]
+        elif (faces >> _ONE) & _ONE != _ZERO:
+            value = net.high[r]
+        solver.place[r] = value
+    for r in range(k):
+        rough = max(rough, solver.slack[solver.chosen[r]])
+    if not norm * (k * 2.0 ** (k + 3) * UNIT + 2.0 * k * rough / narrow) <= 0.01:
+        return np.inf
+    most = 0.0
+    for r in range(k):
+        source = solver.chosen[r]
+        value = solver.rows[source, k]
+        for t in range(k):
+            value += solver.rows[source, t] * solver.place[t]
+        solver.elimination[r, 0] = abs(value) + solver.slack[source]
+        most = max(most, solver.elimination[r, 0])
+    error = 0.0
+    for r in range(k):
+        total = 0.0
+        for t in range(k):
+            total += abs(g[r, k + t]) * (solver.elimination[t, 0] + 0.011 * most)
+        error = max(error, total)
+    return 1.01 * error
+
+
+@numba.njit(cache=True, nogil=True)
+def _choose(solver, count, k):  # type: ignore[no-untyped-def]
+    """k rows out of more, far from dependent: elimination with complete pivoting."""
+    e = solver.elimination
+    for r in range(count):
+        for t in range(k):
+            e[r, t] = solver.rows[r, t]
+    columns_left, used = np.ones(k, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+    for step in range(k):
+        lead, column, largest = -1, -1, -1.0
+        for r in range(count):
+            if not used[r]:
+                for t in range(k):
+                    if columns_left[t] and abs(e[r, t]) > largest:
+                        lead, column, largest = r, t, abs(e[r, t])
+        used[lead] = True
+        columns_left[column] = False
+        solver.chosen[step] = lead
+        if largest == 0.0:
+            continue
+        for r in range(count):
+            if not used[r]:
+                factor = e[r, column] / e[lead, column]
+                for t in range(k):
+                    e[r, t] -= factor * e[lead, t]

@@ -1,0 +1,467 @@
+"""Compiled subdivision of cells: one layer after the other, depth first, so that only one path of cells is in memory.
+
+A cell is a polytope given by its vertices, each with the mask of all facets that pass through it. A kink that has
+vertices on both sides splits the cell; the new vertices lie on the edges whose ends have opposite signs. Two vertices
+are joined by an edge exactly if no third one lies on all facets that they share (Fukuda and Prodon 1996). Since all
+signs are exact, so is the combinatorics: no region is missed, none is invented.
+
+`advance` works on a stack in arrays that its caller owns. It returns when it needs something: room, time, an exact
+sign, someone to look at a region; called again, it goes on from there.
+
+Source: Berzins 2023, Polyhedral Complex Extraction from ReLU Networks using Edge Subdivision, for subdivision through
+signs at vertices.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.lipschitz.region_geometry import DOUBT, compose, count_bits, locate, sign_at
+from solvers.norms import FloatArray
+
+__all__ = [
+    "DONE",
+    "DRAIN",
+    "GROW",
+    "IMPROVED",
+    "PAUSED",
+    "QUESTION",
+    "REGIONS",
+    "STEPS",
+    "TOP",
+    "Emission",
+    "Questions",
+    "Record",
+    "Stack",
+    "advance",
+]
+
+# Why `advance` came back.
+DONE, PAUSED, GROW, QUESTION, IMPROVED, DRAIN = range(6)
+# Places in `Stack.state`: index of the topmost cell, regions and steps so far, whether the topmost region was looked
+# at, questions about the topmost cell that were answered, and all that were asked.
+TOP, REGIONS, STEPS, SEEN, ANSWERED, ASKED = range(6)
+
+_ONE, _ZERO = np.uint64(1), np.uint64(0)
+
+
+class Stack(NamedTuple):
+    """Cells that wait; vertices of cell c are rows start[c] .. start[c] + count[c] of the pool, last cell on top.
+
+    Attributes:
+        points (P, k), errors (P,), masks (P, W): the pool of vertices.
+        start, count, layer, following: (C,); following is the next kink of the layer to try, -1 before its first.
+        signs: (C, L, n) int8; 0 for undecided and for identically zero pre-activations.
+        crossing (L, n), crossings (L,): neurons of a layer that change sign on the current cell of the layer below.
+        base: (d,): part of the gradient that is common to all regions of the current cell of the last layer but one.
+        state: counters.
+        new_points, new_errors, new_masks, old_points, old_errors, old_masks, pairs (Q, 2), side (Q,): room for a split.
+    """
+
+    points: FloatArray
+    errors: FloatArray
+    masks: NDArray[np.uint64]
+    start: NDArray[np.int64]
+    count: NDArray[np.int64]
+    layer: NDArray[np.int64]
+    following: NDArray[np.int64]
+    signs: NDArray[np.int8]
+    crossing: NDArray[np.int64]
+    crossings: NDArray[np.int64]
+    base: FloatArray
+    state: NDArray[np.int64]
+    new_points: FloatArray
+    new_errors: FloatArray
+    new_masks: NDArray[np.uint64]
+    old_points: FloatArray
+    old_errors: FloatArray
+    old_masks: NDArray[np.uint64]
+    pairs: NDArray[np.int64]
+    side: NDArray[np.int8]
+
+
+class Questions(NamedTuple):
+    """Signs that exact arithmetic has to tell: of `neuron` of the topmost cell's layer at pool row `vertex`."""
+
+    vertex: NDArray[np.int64]
+    neuron: NDArray[np.int64]
+    sign: NDArray[np.int8]
+
+
+class Record(NamedTuple):
+    """Longest gradients.
+
+    Attributes:
+        exponents: (E,) dual exponents.
+        top: (E,): largest norm so far.
+        screen: (E,): regions with longer gradients are shown to the caller.
+        gradient: (d,), of the last region.
+    """
+
+    exponents: FloatArray
+    top: FloatArray
+    screen: FloatArray
+    gradient: FloatArray
+
+
+class Emission(NamedTuple):
+    """Regions for the caller: signs (R, L, n), gradients (R, d), first vertex and number (R,), vertices (V, k).
+
+    `used` holds the numbers of regions and vertices written; no regions are written where R = 0.
+    """
+
+    signs: NDArray[np.int8]
+    gradients: FloatArray
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+    points: FloatArray
+    used: NDArray[np.int64]
+
+
+@numba.njit(cache=True, nogil=True)
+def advance(net, cell, solver, stack, questions, record, emission, most_steps, most_regions):  # type: ignore[no-untyped-def]
+    """Subdivide until nothing is left or something is needed.
+
+    Args:
+        most_steps: steps of this call; most_regions: regions in all.
+    """
+    depth = len(net.widths)
+    state = stack.state
+    for _ in range(most_steps):
+        c = state[TOP]
+        if c < 0:
+            return DONE
+        if state[REGIONS] >= most_regions:
+            return PAUSED
+        state[STEPS] += 1
+        m = stack.layer[c]
+        if stack.following[c] < 0:
+            if state[ANSWERED] == 0:
+                compose(net, cell, m, stack.signs[c])
+            if not _open_layer(net, cell, stack, questions, c, m):
+                return QUESTION
+            state[ANSWERED] = 0
+            stack.following[c] = 0
+            if m == depth - 1:
+                _common_gradient(net, cell, stack, c, m)
+        if stack.following[c] == stack.crossings[m]:
+            if m < depth - 1:
+                stack.layer[c] = m + 1
+                stack.following[c] = -1
+                continue
+            code = _region(net, cell, stack, record, emission, c, m)
+            if code != DONE:
+                return code
+            state[TOP] -= 1
+            state[REGIONS] += 1
+            state[SEEN] = 0
+            continue
+        code = _split(net, cell, solver, stack, questions, c, m)
+        if code != DONE:
+            return code
+        state[ANSWERED] = 0
+    return PAUSED
+
+
+@numba.njit(cache=True, nogil=True)
+def _answer(stack, questions, asked, i, v):  # type: ignore[no-untyped-def]
+    """The sign that was told for the question with number `asked`; DOUBT enters it as a new one."""
+    if asked < stack.state[ANSWERED]:
+        return np.int64(questions.sign[asked]), asked + 1
+    if asked < len(questions.sign):
+        questions.vertex[asked] = v
+        questions.neuron[asked] = i
+        asked += 1
+    return DOUBT, asked
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark(stack, v, facet):  # type: ignore[no-untyped-def]
+    stack.masks[v, facet >> 6] |= _ONE << np.uint64(facet & 63)
+
+
+@numba.njit(cache=True, nogil=True)
+def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-def]
+    """Decide all neurons of a layer that keep one sign on the cell, list the others; False where signs are asked for."""
+    first, last = stack.start[c], stack.start[c] + stack.count[c]
+    signs = stack.signs[c]
+    crossings, asked, complete = 0, 0, True
+    k = len(net.low)
+    for i in range(net.widths[m]):
+        if net.head[m, i] != i:
+            continue
+        if net.facet[m, i] < 2 * k:
+            signs[m, i] = 1  # carries a coordinate that is never negative
+            continue
+        below, above, zero, doubts = 0, 0, 0, 0
+        for v in range(first, last):
+            s = sign_at(net, cell, m, i, stack.points[v], stack.errors[v], stack.masks[v], signs)
+            stack.side[v - first] = s
+            if s == DOUBT:
+                doubts += 1
+            elif s > 0:
+                above += 1
+            elif s < 0:
+                below += 1
+            else:
+                zero += 1
+        if doubts > 0 and (above == 0 or below == 0):
+            for v in range(first, last):
+                if stack.side[v - first] == DOUBT:
+                    s, asked = _answer(stack, questions, asked, i, v)
+                    stack.side[v - first] = s
+                    if s == DOUBT:
+                        complete = False
+                    elif s > 0:
+                        above += 1
+                    elif s < 0:
+                        below += 1
+                    else:
+                        zero += 1
+            if not complete:
+                continue
+        if above > 0 and below > 0:
+            signs[m, i] = 0
+            stack.crossing[m, crossings] = i
+            crossings += 1
+            continue
+        signs[m, i] = 1 if above > 0 else (-1 if below > 0 else 0)
+        if zero > 0 and above + below > 0:
+            for v in range(first, last):
+                if stack.side[v - first] == 0:
+                    _mark(stack, v, net.facet[m, i])
+    if not complete:
+        stack.state[ASKED] = asked
+        return False
+    for i in range(net.widths[m]):
+        signs[m, i] = signs[m, net.head[m, i]] * net.turn[m, i]
+    stack.crossings[m] = crossings
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untyped-def]
+    """Cut the topmost cell along the next crossing kink, or decide it where it no longer crosses."""
+    i = stack.crossing[m, stack.following[c]]
+    first, total = stack.start[c], stack.count[c]
+    k, words = stack.points.shape[1], stack.masks.shape[1]
+    facet = net.facet[m, i]
+    below, above, asked, doubts = 0, 0, 0, 0
+    for r in range(total):
+        v = first + r
+        s = sign_at(net, cell, m, i, stack.points[v], stack.errors[v], stack.masks[v], stack.signs[c])
+        if s == DOUBT:
+            s, asked = _answer(stack, questions, asked, i, v)
+        stack.side[r] = s
+        if s == DOUBT:
+            doubts += 1
+        elif s > 0:
+            above += 1
+        elif s < 0:
+            below += 1
+    if doubts > 0:
+        stack.state[ASKED] = asked
+        return QUESTION
+    if above == 0 or below == 0:
+        for r in range(total):
+            if stack.side[r] == 0:
+                _mark(stack, first + r, facet)
+        _decide(net, stack, c, m, i, 1 if above > 0 else -1)
+        stack.following[c] += 1
+        return DONE
+    fresh = 0
+    for a in range(total):
+        if stack.side[a] <= 0:
+            continue
+        simple = count_bits(stack.masks[first + a]) == k
+        for b in range(total):
+            if stack.side[b] >= 0:
+                continue
+            shared = 0
+            if words == 1:
+                stack.new_masks[fresh, 0] = stack.masks[first + a, 0] & stack.masks[first + b, 0]
+            else:
+                for w in range(words):
+                    stack.new_masks[fresh, w] = stack.masks[first + a, w] & stack.masks[first + b, w]
+            shared = count_bits(stack.new_masks[fresh])
+            if shared < k - 1:
+                continue
+            if not (simple or count_bits(stack.masks[first + b]) == k) and _covered(stack, first, total, a, b, fresh):
+                continue
+            stack.pairs[fresh, 0] = a
+            stack.pairs[fresh, 1] = b
+            fresh += 1
+            if fresh == len(stack.side) - 1:
+                return GROW
+    zeros = total - above - below
+    if first + above + below + 2 * (zeros + fresh) > len(stack.points) or above + below + zeros + fresh > len(stack.side):
+        return GROW
+    for r in range(fresh):
+        stack.new_masks[r, facet >> 6] |= _ONE << np.uint64(facet & 63)
+        stack.new_errors[r] = locate(net, cell, stack.new_masks[r], solver)
+        if np.isinf(stack.new_errors[r]):
+            a, b = first + stack.pairs[r, 0], first + stack.pairs[r, 1]
+            for t in range(k):
+                stack.new_points[r, t] = 0.5 * (stack.points[a, t] + stack.points[b, t])
+        else:
+            for t in range(k):
+                stack.new_points[r, t] = solver.place[t]
+    for r in range(total):
+        if stack.side[r] == 0:
+            _mark(stack, first + r, facet)
+        stack.old_errors[r] = stack.errors[first + r]
+        for t in range(k):
+            stack.old_points[r, t] = stack.points[first + r, t]
+        for w in range(words):
+            stack.old_masks[r, w] = stack.masks[first + r, w]
+    middle = _write(stack, first, total, fresh, -1)
+    end = _write(stack, middle, total, fresh, 1)
+    stack.count[c] = middle - first
+    stack.following[c] += 1
+    stack.start[c + 1] = middle
+    stack.count[c + 1] = end - middle
+    stack.layer[c + 1] = m
+    stack.following[c + 1] = stack.following[c]
+    for layer in range(m + 1):
+        for j in range(net.widths[layer]):
+            stack.signs[c + 1, layer, j] = stack.signs[c, layer, j]
+    _decide(net, stack, c, m, i, -1)
+    _decide(net, stack, c + 1, m, i, 1)
+    stack.state[TOP] = c + 1
+    return DONE
+
+
+@numba.njit(cache=True, nogil=True)
+def _decide(net, stack, c, m, head, sign):  # type: ignore[no-untyped-def]
+    """Enter the sign of a neuron and of those whose rows are its multiples."""
+    for j in range(head, net.widths[m]):
+        if net.head[m, j] == head:
+            stack.signs[c, m, j] = sign * net.turn[m, j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _covered(stack, first, total, a, b, fresh):  # type: ignore[no-untyped-def]
+    """Whether a third vertex lies on all facets that two share, as written in new_masks[fresh]: then no edge joins them."""
+    words = stack.masks.shape[1]
+    for r in range(total):
+        if r == a or r == b:
+            continue
+        inside = True
+        for w in range(words):
+            if stack.new_masks[fresh, w] & ~stack.masks[first + r, w] != _ZERO:
+                inside = False
+                break
+        if inside:
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _write(stack, at, total, fresh, side):  # type: ignore[no-untyped-def]
+    """Vertices of one half of a split cell, from row `at` of the pool on; returns the row behind them."""
+    k, words = stack.points.shape[1], stack.masks.shape[1]
+    for r in range(total):
+        if stack.side[r] == side or stack.side[r] == 0:
+            stack.errors[at] = stack.old_errors[r]
+            for t in range(k):
+                stack.points[at, t] = stack.old_points[r, t]
+            for w in range(words):
+                stack.masks[at, w] = stack.old_masks[r, w]
+            at += 1
+    for r in range(fresh):
+        stack.errors[at] = stack.new_errors[r]
+        for t in range(k):
+            stack.points[at, t] = stack.new_points[r, t]
+        for w in range(words):
+            stack.masks[at, w] = stack.new_masks[r, w]
+        at += 1
+    return at
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_gradient(net, cell, m, i, total):  # type: ignore[no-untyped-def]
+    u = net.output[i]
+    if net.separate:
+        for t in range(len(total)):
+            total[t] += u * cell.gradients[m, i, t]
+    else:
+        for t in range(len(total)):
+            total[t] += u * cell.rows[m, i, t]
+
+
+@numba.njit(cache=True, nogil=True)
+def _common_gradient(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
+    """Gradient of the neurons of the last layer that are active all over the cell."""
+    stack.base[:] = 0.0
+    for i in range(net.widths[m]):
+        if stack.signs[c, m, i] > 0:
+            _add_gradient(net, cell, m, i, stack.base)
+
+
+@numba.njit(cache=True, nogil=True)
+def _region(net, cell, stack, record, emission, c, m):  # type: ignore[no-untyped-def]
+    """Measure a finished region, show it where it is the best so far, hand it out where asked."""
+    g = record.gradient
+    g[:] = stack.base
+    for r in range(stack.crossings[m]):
+        head = stack.crossing[m, r]
+        for i in range(head, net.widths[m]):
+            if net.head[m, i] == head and stack.signs[c, m, i] > 0:
+                _add_gradient(net, cell, m, i, g)
+    if stack.state[SEEN] == 0:
+        stack.state[SEEN] = 1
+        if _measure(record):
+            return IMPROVED
+    if len(emission.first) > 0:
+        r, v = emission.used[0], emission.used[1]
+        total = stack.count[c]
+        if r == len(emission.first) or v + total > len(emission.points):
+            return DRAIN
+        emission.signs[r] = stack.signs[c]
+        emission.gradients[r] = g
+        emission.first[r] = v
+        emission.count[r] = total
+        emission.points[v : v + total] = stack.points[stack.start[c] : stack.start[c] + total]
+        emission.used[0] += 1
+        emission.used[1] += total
+    return DONE
+
+
+@numba.njit(cache=True, nogil=True)
+def _measure(record):  # type: ignore[no-untyped-def]
+    """Norms of the gradient; whether one is above its screen. Powers are taken only where a cheap bound allows more."""
+    g = record.gradient
+    d = len(g)
+    total, square, largest = 0.0, 0.0, 0.0
+    for t in range(d):
+        size = abs(g[t])
+        total += size
+        square += size * size
+        largest = max(largest, size)
+    euclid = np.sqrt(square) if 1e-140 < largest < 1e140 else total
+    improved = False
+    for e in range(len(record.exponents)):
+        q = record.exponents[e]
+        if q == 1.0:
+            length = total
+        elif np.isinf(q):
+            length = largest
+        elif q == 2.0 and 1e-140 < largest < 1e140:
+            length = euclid
+        else:
+            reach = euclid if q > 2.0 else min(total, euclid * d ** (1.0 / q - 0.5))
+            if reach * (1.0 + 1e-12) <= min(record.top[e], record.screen[e]):
+                continue
+            length = 0.0
+            if largest > 0.0:
+                for t in range(d):
+                    length += (abs(g[t]) / largest) ** q
+                length = largest * length ** (1.0 / q)
+        record.top[e] = max(record.top[e], length)
+        if length > record.screen[e]:
+            improved = True
+    return improved

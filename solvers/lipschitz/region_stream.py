@@ -1,0 +1,255 @@
+"""All regions of one bounded piece, one after the other: the arrays of `region_kernels`, and answers to its questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from solvers.facets import BoundedPiece
+from solvers.lipschitz import region_kernels as kernels
+from solvers.lipschitz.exact_nodes import parallel_rows
+from solvers.lipschitz.exact_vertices import ExactCell
+from solvers.lipschitz.region_geometry import CellRows, RegionNetwork, Solver
+from solvers.norms import FloatArray
+from solvers.regions import ActivationPattern
+
+__all__ = ["Region", "RegionStream", "new_record", "padded_network", "stream_regions"]
+
+# Regions that are handed over at a time.
+EMITTED = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """One linear region of a piece.
+
+    Attributes:
+        pattern: one boolean array per hidden layer; identically zero pre-activations count as inactive.
+        vertices: (V, k), in no order; float64, correct to rounding.
+        gradient: (d,), along the inputs of the asked network.
+    """
+
+    pattern: ActivationPattern
+    vertices: FloatArray
+    gradient: FloatArray
+
+
+def padded_network(piece: BoundedPiece) -> RegionNetwork:
+    """The arrays of a piece with at least one hidden layer."""
+    network, k = piece.network, piece.network.input_dimension
+    widths, depth, n = network.widths, network.depth, max(network.widths)
+    weights, biases = np.zeros((depth, n, max(n, k))), np.zeros((depth, n))
+    head, turn = np.tile(np.arange(n), (depth, 1)), np.ones((depth, n), dtype=np.int8)
+    for m in range(depth):
+        w, b = network.weights[m], network.biases[m]
+        weights[m, : w.shape[0], : w.shape[1]] = w
+        biases[m, : len(b)] = b
+        head[m, : len(b)], turn[m, : len(b)] = parallel_rows(w, b)
+        if piece.carries_t:
+            # The last neuron is t >= 0, which vanishes on a face of the box; it leads the multiples of t.
+            family = head[m] == head[m, len(b) - 1]
+            turn[m, family] *= turn[m, len(b) - 1]
+            head[m, family] = len(b) - 1
+    facet = 2 * k + np.arange(depth)[:, None] * n + head
+    if piece.carries_t:
+        coordinate = int(np.flatnonzero(network.weights[0][-1])[0])
+        for m in range(depth):
+            facet[m, head[m] == widths[m] - 1] = 2 * coordinate
+    output, inputs = np.zeros(n), np.zeros((n, piece.inputs.shape[1]))
+    output[: widths[-1]] = network.weights[-1][0]
+    inputs[: len(piece.inputs)] = piece.inputs
+    separate = piece.inputs.shape != network.weights[0].shape or bool((piece.inputs != network.weights[0]).any())
+    low, high = piece.box.lower.copy(), piece.box.upper.copy()
+    return RegionNetwork(weights, biases, np.array(widths), head, turn, facet, output, inputs, low, high, separate)
+
+
+class RegionStream:
+    """Runs through the regions of a piece; memory holds one path of cells, whatever the number of regions.
+
+    Attributes:
+        piece: with at least one hidden layer.
+        record: dual exponents, the longest gradients so far, and the screens above which regions are shown.
+        exact_signs: how many signs exact arithmetic had to tell.
+    """
+
+    def __init__(self, piece: BoundedPiece, record: kernels.Record, *, emit: bool = False) -> None:
+        self.piece, self.record, self.exact_signs = piece, record, 0
+        self._net = net = padded_network(piece)
+        depth, n = net.biases.shape
+        k, d = len(net.low), net.inputs.shape[1]
+        facets = 2 * k + depth * n
+        self._cell = CellRows(
+            np.zeros((depth, n, k + 1)),
+            np.zeros((depth, n)),
+            np.zeros((depth, n)),
+            np.zeros((depth, n)),
+            np.zeros((depth, n, d)),
+        )
+        self._solver = Solver(
+            np.zeros((facets, k + 1)),
+            np.zeros(facets),
+            np.zeros((facets, k)),
+            np.zeros((k, 2 * k)),
+            np.zeros(k, dtype=np.int64),
+            np.zeros(k),
+        )
+        self._questions = kernels.Questions(*(np.zeros(64, dtype=t) for t in (np.int64, np.int64, np.int8)))
+        self._exact = ExactCell(piece.network, piece.box, n)
+        self._stack = _stack(net, d)
+        self._emission = _emission(net, d, EMITTED if emit else 0)
+
+    @property
+    def regions(self) -> int:
+        """Regions met so far."""
+        return int(self._stack.state[kernels.REGIONS])
+
+    @property
+    def steps(self) -> int:
+        """Cells looked at so far, regions included."""
+        return int(self._stack.state[kernels.STEPS])
+
+    def advance(self, most_steps: int, most_regions: int | None = None) -> int:
+        """Go on for at most so many steps; `most_regions` counts from the start.
+
+        Returns:
+            DONE; PAUSED at a limit; IMPROVED where the current region has a gradient above its screen; DRAIN where the
+            emitted regions have to be taken.
+        Raises:
+            ArithmeticError: facets that should meet in a vertex do not: a bug of ours.
+        """
+        limit = np.iinfo(np.int64).max if most_regions is None else most_regions
+        while True:
+            code = int(
+                kernels.advance(
+                    self._net,
+                    self._cell,
+                    self._solver,
+                    self._stack,
+                    self._questions,
+                    self.record,
+                    self._emission,
+                    most_steps,
+                    limit,
+                )
+            )
+            if code == kernels.GROW:
+                self._stack = _grown(self._stack)
+            elif code == kernels.QUESTION:
+                self._answer()
+            else:
+                return code
+
+    def _answer(self) -> None:
+        """Tell the signs that were asked for."""
+        state, asked = self._stack.state, self._questions
+        cell = int(state[kernels.TOP])
+        signs, layer = self._stack.signs[cell], int(self._stack.layer[cell])
+        known: dict[int, list[Fraction]] = {}
+        for r in range(int(state[kernels.ANSWERED]), int(state[kernels.ASKED])):
+            v = int(asked.vertex[r])
+            if v not in known:
+                known[v] = self._exact.vertex(signs, self._stack.masks[v])
+            asked.sign[r] = self._exact.sign(signs, layer, int(asked.neuron[r]), known[v])
+        self.exact_signs += int(state[kernels.ASKED] - state[kernels.ANSWERED])
+        state[kernels.ANSWERED] = state[kernels.ASKED]
+        if state[kernels.ASKED] == len(asked.sign):
+            self._questions = kernels.Questions(*(np.concatenate([a, np.zeros_like(a)]) for a in asked))
+
+    def centres(self) -> Iterator[FloatArray]:
+        """Points (k,) that should lie inside the current region: the mean of its vertices, then of the exact ones."""
+        cell = int(self._stack.state[kernels.TOP])
+        own = slice(self._stack.start[cell], self._stack.start[cell] + self._stack.count[cell])
+        yield self._stack.points[own].mean(axis=0)
+        signs, masks = self._stack.signs[cell], self._stack.masks[own]
+        exact = [self._exact.vertex(signs, mask) for mask in masks]
+        centre = [sum(column, Fraction(0)) / len(exact) for column in zip(*exact, strict=True)]
+        yield np.array([float(x) for x in centre])
+
+    def emitted(self) -> Iterator[Region]:
+        """The regions written since the last call."""
+        e, widths = self._emission, self.piece.network.widths
+        for r in range(int(e.used[0])):
+            pattern = tuple(e.signs[r, m, :width] > 0 for m, width in enumerate(widths))
+            own = slice(e.first[r], e.first[r] + e.count[r])
+            yield Region(pattern, e.points[own].copy(), e.gradients[r].copy())
+        e.used[:] = 0
+        if self._stack.count.max() * 8 > len(e.points):
+            self._emission = _emission(self._net, e.gradients.shape[1], len(e.first), 16 * int(self._stack.count.max()))
+
+
+def stream_regions(piece: BoundedPiece) -> Iterator[Region]:
+    """Every linear region of a piece with at least one hidden layer, once."""
+    none = np.zeros(0)
+    record = kernels.Record(none, none, none, np.zeros(piece.inputs.shape[1]))
+    stream = RegionStream(piece, record, emit=True)
+    code = kernels.PAUSED
+    while code != kernels.DONE:
+        code = stream.advance(1 << 20)
+        yield from stream.emitted()
+
+
+def new_record(exponents: Sequence[float], screens: Sequence[float], dimension: int) -> kernels.Record:
+    """A record for gradients (d,) in which nothing was seen yet."""
+    q = np.array(exponents, dtype=np.float64)
+    return kernels.Record(q, np.full(len(q), -1.0), np.array(screens, dtype=np.float64), np.zeros(dimension))
+
+
+def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> kernels.Emission:
+    depth, n = net.biases.shape
+    return kernels.Emission(
+        np.zeros((regions, depth, n), dtype=np.int8),
+        np.zeros((regions, d)),
+        np.zeros(regions, dtype=np.int64),
+        np.zeros(regions, dtype=np.int64),
+        np.zeros((points if regions else 0, len(net.low))),
+        np.zeros(2, dtype=np.int64),
+    )
+
+
+def _stack(net: RegionNetwork, d: int) -> kernels.Stack:
+    """The box as the only cell."""
+    depth, n = net.biases.shape
+    k = len(net.low)
+    words = -(-(2 * k + depth * n) // 64)
+    cells, pool, room = depth * n + 2, 16 * 2**k + 512, 4 * 2**k + 64
+    stack = kernels.Stack(
+        np.zeros((pool, k)),
+        np.zeros(pool),
+        np.zeros((pool, words), dtype=np.uint64),
+        np.zeros(cells, dtype=np.int64),
+        np.zeros(cells, dtype=np.int64),
+        np.zeros(cells, dtype=np.int64),
+        np.full(cells, -1, dtype=np.int64),
+        np.zeros((cells, depth, n), dtype=np.int8),
+        np.zeros((depth, n), dtype=np.int64),
+        np.zeros(depth, dtype=np.int64),
+        np.zeros(d),
+        np.zeros(6, dtype=np.int64),
+        np.zeros((room, k)),
+        np.zeros(room),
+        np.zeros((room, words), dtype=np.uint64),
+        np.zeros((room, k)),
+        np.zeros(room),
+        np.zeros((room, words), dtype=np.uint64),
+        np.zeros((room, 2), dtype=np.int64),
+        np.zeros(room, dtype=np.int8),
+    )
+    corners = np.arange(2**k)[:, None] >> np.arange(k) & 1
+    stack.points[: 2**k] = np.where(corners == 1, net.high, net.low)
+    for t in range(k):
+        stack.masks[: 2**k, 0] |= np.uint64(1) << (2 * t + corners[:, t]).astype(np.uint64)
+    stack.count[0] = 2**k
+    return stack
+
+
+def _grown(stack: kernels.Stack) -> kernels.Stack:
+    """Twice the room for vertices."""
+    pool = {"points", "errors", "masks"}
+    room = {"new_points", "new_errors", "new_masks", "old_points", "old_errors", "old_masks", "pairs", "side"}
+    arrays = {}
+    for name, array in stack._asdict().items():
+        arrays[name] = np.concatenate([array, np.zeros_like(array)]) if name in pool | room else array
+    return kernels.Stack(**arrays)
