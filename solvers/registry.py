@@ -13,6 +13,7 @@ from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.portfolio import Portfolio
 from solvers.lipschitz.propagation import Propagation
+from solvers.lipschitz.region_enumeration import RegionEnumeration
 from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
@@ -21,6 +22,7 @@ __all__ = ["INTERPOLATORS", "LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
 _METHODS: tuple[AbstractLipschitzSolver, ...] = (
     VertexEnumeration(),
     BranchAndBound(),
+    RegionEnumeration(),
     Sampling(),
     Propagation(),
     NormProduct(),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from solvers.norms import FloatArray
 
-__all__ = ["DOUBT", "CellRows", "RegionNetwork", "Solver", "compose", "count_bits", "locate", "sign_at"]
+__all__ = ["DOUBT", "CellRows", "RegionNetwork", "Solver", "compose", "bits", "count_bits", "locate", "sign_by_structure"]
 
 UNIT = 2.0**-52
 # A sign that float64 and the structure of the layers leave open.
@@ -36,8 +36,9 @@ class RegionNetwork(NamedTuple):
     """A bounded piece for the kernels; neurons padded to n, inputs k, gradients along d coordinates.
 
     Attributes:
-        weights (L, n, max(n, k)), biases (L, n), widths (L,): zero where there is no neuron.
-        head, turn: (L, n): of neurons of a layer whose rows are exact multiples, the first; sign of the factor.
+        weights (L, max(n, k), n), transposed; biases (L, n), widths (L,): zero where there is no neuron.
+        head, turn, sibling: (L, n): of neurons of a layer whose rows are exact multiples, the one that decides for all;
+            sign of the factor; the next of them, or -1.
         facet: (L, n): number of the neuron's kink.
         output: (n,), W_L; inputs: (n, d), the first weights along which gradients are taken.
         low, high: (k,), the box.
@@ -49,6 +50,7 @@ class RegionNetwork(NamedTuple):
     widths: NDArray[np.int64]
     head: NDArray[np.int64]
     turn: NDArray[np.int8]
+    sibling: NDArray[np.int64]
     facet: NDArray[np.int64]
     output: FloatArray
     inputs: FloatArray
@@ -61,11 +63,11 @@ class CellRows(NamedTuple):
     """Pre-activations as affine functions on the current cell.
 
     Attributes:
-        rows: (L, n, k + 1), the last column is the constant.
+        rows: (L, k + 1, n): slopes, then the constants.
         errors: (L, n): how far a row may be from the true function, anywhere in the box.
         sizes: (L, n): bound on the sum of absolute terms of a row in the box.
         lengths: (L, n): l_1 norm of the slopes.
-        gradients: (L, n, d): derivatives along the inputs.
+        gradients: (L, d, n): derivatives along the inputs.
     """
 
     rows: FloatArray
@@ -87,7 +89,8 @@ class Solver(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _bits(word):  # type: ignore[no-untyped-def]
+def bits(word):  # type: ignore[no-untyped-def]
+    """How many bits of a uint64 are set."""
     word = word - ((word >> _S1) & _PAIRS)
     word = (word & _FOURS) + ((word >> _S2) & _FOURS)
     word = (word + (word >> _S4)) & _EIGHTS
@@ -99,7 +102,7 @@ def count_bits(mask):  # type: ignore[no-untyped-def]
     """How many facets a mask (W,) holds."""
     total = 0
     for w in range(len(mask)):
-        total += _bits(mask[w])
+        total += bits(mask[w])
     return total
 
 
@@ -108,86 +111,77 @@ def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
     """Fill in the rows of layer m on the cell whose earlier layers carry `signs` (L, n); error bounds beside them."""
     k, d = len(net.low), net.inputs.shape[1]
     count = net.widths[m]
+    rows, sizes, lengths, errors = cell.rows[m], cell.sizes[m], cell.lengths[m], cell.errors[m]
+    bias = net.biases[m]
+    for i in range(count):
+        rows[k, i] = bias[i]
+        sizes[i] = abs(bias[i])
+        errors[i] = 0.0
+        lengths[i] = 0.0
     if m == 0:
-        for i in range(count):
-            size, length = abs(net.biases[0, i]), 0.0
-            for t in range(k):
-                w = net.weights[0, i, t]
-                cell.rows[0, i, t] = w
-                length += abs(w)
-                size += abs(w) * max(abs(net.low[t]), abs(net.high[t]))
-            cell.rows[0, i, k] = net.biases[0, i]
-            cell.errors[0, i] = 0.0
-            cell.sizes[0, i] = size
-            cell.lengths[0, i] = length
-            if net.separate:
-                for t in range(d):
-                    cell.gradients[0, i, t] = net.inputs[i, t]
+        for t in range(k):
+            reach = max(abs(net.low[t]), abs(net.high[t]))
+            for i in range(count):
+                rows[t, i] = net.weights[0, t, i]
+                sizes[i] += abs(rows[t, i]) * reach
+                lengths[i] += abs(rows[t, i])
+        if net.separate:
+            for t in range(d):
+                for i in range(count):
+                    cell.gradients[0, t, i] = net.inputs[i, t]
         return
-    before = net.widths[m - 1]
-    active = np.empty(before, dtype=np.int64)
+    for t in range(k):
+        for i in range(count):
+            rows[t, i] = 0.0
+    if net.separate:
+        for t in range(d):
+            for i in range(count):
+                cell.gradients[m, t, i] = 0.0
     used = 0
-    for j in range(before):
-        if signs[m - 1, j] > 0:
-            active[used] = j
-            used += 1
+    for j in range(net.widths[m - 1]):
+        if signs[m - 1, j] <= 0:
+            continue
+        used += 1
+        w = net.weights[m, j]
+        error, size = cell.errors[m - 1, j], cell.sizes[m - 1, j]
+        for i in range(count):
+            sizes[i] += abs(w[i]) * size
+            errors[i] += abs(w[i]) * error
+        for t in range(k + 1):
+            slope = cell.rows[m - 1, t, j]
+            for i in range(count):
+                rows[t, i] += w[i] * slope
+        if net.separate:
+            for t in range(d):
+                slope = cell.gradients[m - 1, t, j]
+                for i in range(count):
+                    cell.gradients[m, t, i] += w[i] * slope
     unit = (used + 8) * UNIT
     for i in range(count):
-        row = cell.rows[m, i]
-        for t in range(k):
-            row[t] = 0.0
-        row[k] = net.biases[m, i]
-        error, size = 0.0, abs(net.biases[m, i])
-        for a in range(used):
-            j = active[a]
-            w = net.weights[m, i, j]
-            error += abs(w) * cell.errors[m - 1, j]
-            size += abs(w) * cell.sizes[m - 1, j]
-            for t in range(k + 1):
-                row[t] += w * cell.rows[m - 1, j, t]
-        length = 0.0
-        for t in range(k):
-            length += abs(row[t])
-        cell.errors[m, i] = error * 1.01 + unit * size
-        cell.sizes[m, i] = size * 1.01
-        cell.lengths[m, i] = length
-        if net.separate:
-            slope = cell.gradients[m, i]
-            for t in range(d):
-                slope[t] = 0.0
-            for a in range(used):
-                j = active[a]
-                w = net.weights[m, i, j]
-                for t in range(d):
-                    slope[t] += w * cell.gradients[m - 1, j, t]
+        sizes[i] *= 1.01
+        errors[i] = 1.01 * errors[i] + unit * sizes[i]
+    for t in range(k):
+        for i in range(count):
+            lengths[i] += abs(rows[t, i])
 
 
 @numba.njit(cache=True, nogil=True)
-def sign_at(net, cell, m, i, point, error, mask, signs):  # type: ignore[no-untyped-def]
-    """The sign of a pre-activation at a vertex: -1, 0 or 1, all certain, or DOUBT.
+def sign_by_structure(net, cell, m, i, mask, signs):  # type: ignore[no-untyped-def]
+    """The sign of a pre-activation at a vertex, told from the layer below: -1, 0 or 1, all certain, or DOUBT.
 
-    Where float64 cannot tell, the layer below often can: it feeds in only active neurons that do not vanish at the
-    vertex, each of them positive there. If their weights and the bias agree in sign, so does the sum; without any, the
-    sum is exactly 0. It is how corners of dead layers and kinks through them are told apart.
+    A layer is fed only by active neurons that do not vanish at the vertex, each of them positive there. If their
+    weights and the bias agree in sign, so does the sum; without any, the sum is exactly 0. It is how corners of dead
+    layers and kinks through them are told apart.
 
     Args:
-        point: (k,); error: how far each coordinate may be off; mask: (W,), the facets through the vertex.
+        mask: (W,), the facets through the vertex.
         signs: (L, n): of the cell; complete below layer m.
     """
-    k = len(point)
-    value = cell.rows[m, i, k]
-    for t in range(k):
-        value += cell.rows[m, i, t] * point[t]
-    tolerance = 1.01 * (cell.errors[m, i] + (k + 4) * UNIT * cell.sizes[m, i] + cell.lengths[m, i] * error)
-    if value > tolerance:
-        return 1
-    if value < -tolerance:
-        return -1
     if m == 0:
         return 0 if cell.sizes[m, i] == 0.0 else DOUBT
     positive, negative = net.biases[m, i] > 0.0, net.biases[m, i] < 0.0
     for j in range(net.widths[m - 1]):
-        w = net.weights[m, i, j]
+        w = net.weights[m, j, i]
         if signs[m - 1, j] > 0 and w != 0.0:
             f = net.facet[m - 1, j]
             if (mask[f >> 6] >> np.uint64(f & 63)) & _ONE == _ZERO:
@@ -218,7 +212,7 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
     for w in range(len(mask)):
         word = mask[w]
         while word != _ZERO:
-            f = (w << 6) + _bits((word & (~word + _ONE)) - _ONE)
+            f = (w << 6) + bits((word & (~word + _ONE)) - _ONE)
             word &= word - _ONE
             row = solver.rows[count]
             if f < 2 * k:
@@ -233,12 +227,12 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
                 i = (f - 2 * k) - m * n
                 scale = 0.0
                 for t in range(k):
-                    scale = max(scale, abs(cell.rows[m, i, t]))
+                    scale = max(scale, abs(cell.rows[m, t, i]))
                 if scale == 0.0:
                     continue
                 scale = 1.0 / scale
                 for t in range(k + 1):
-                    row[t] = cell.rows[m, i, t] * scale
+                    row[t] = cell.rows[m, t, i] * scale
                 solver.slack[count] = 1.01 * (cell.errors[m, i] + (k + 6) * UNIT * cell.sizes[m, i]) * scale
             count += 1
     if count < k:

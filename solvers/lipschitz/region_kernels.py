@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.lipschitz.region_geometry import DOUBT, compose, count_bits, locate, sign_at
+from solvers.lipschitz.region_geometry import DOUBT, UNIT, bits, compose, count_bits, locate, sign_by_structure
 from solvers.norms import FloatArray
 
 __all__ = [
@@ -46,6 +46,9 @@ DONE, PAUSED, GROW, QUESTION, IMPROVED, DRAIN = range(6)
 # at, questions about the topmost cell that were answered, and all that were asked.
 TOP, REGIONS, STEPS, SEEN, ANSWERED, ASKED = range(6)
 
+# Vertices are interpolated along their edges up to this error, relative to the narrowest side of the box.
+INTERPOLATED = 1e-11
+
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
 
 
@@ -59,7 +62,9 @@ class Stack(NamedTuple):
         crossing (L, n), crossings (L,): neurons of a layer that change sign on the current cell of the layer below.
         base: (d,): part of the gradient that is common to all regions of the current cell of the last layer but one.
         state: counters.
-        new_points, new_errors, new_masks, old_points, old_errors, old_masks, pairs (Q, 2), side (Q,): room for a split.
+        new_points, new_errors, new_masks, old_points, old_errors, old_masks, pairs (Q, 2), side, values, slacks (Q,):
+            room for a split.
+        below, above, sums (n,): vertices on either side of every kink of a layer, values there.
     """
 
     points: FloatArray
@@ -82,6 +87,11 @@ class Stack(NamedTuple):
     old_masks: NDArray[np.uint64]
     pairs: NDArray[np.int64]
     side: NDArray[np.int8]
+    values: FloatArray
+    slacks: FloatArray
+    below: NDArray[np.int64]
+    above: NDArray[np.int64]
+    sums: FloatArray
 
 
 class Questions(NamedTuple):
@@ -185,55 +195,93 @@ def _mark(stack, v, facet):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _count_sides(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
+    """How many vertices of a cell lie on either side of every kink of a layer, as far as float64 is certain."""
+    first, last, width, k = stack.start[c], stack.start[c] + stack.count[c], net.widths[m], len(net.low)
+    rows, errors, sizes, lengths = cell.rows[m], cell.errors[m], cell.sizes[m], cell.lengths[m]
+    below, above, values = stack.below, stack.above, stack.sums
+    unit = 1.01 * (k + 4) * UNIT
+    below[:] = 0
+    above[:] = 0
+    for v in range(first, last):
+        for i in range(width):
+            values[i] = rows[k, i]
+        for t in range(k):
+            x = stack.points[v, t]
+            for i in range(width):
+                values[i] += rows[t, i] * x
+        error = 1.01 * stack.errors[v]
+        for i in range(width):
+            tolerance = 1.01 * errors[i] + unit * sizes[i] + lengths[i] * error
+            above[i] += values[i] > tolerance
+            below[i] += values[i] < -tolerance
+
+
+@numba.njit(cache=True, nogil=True)
+def _look(net, cell, stack, questions, asked, c, m, i):  # type: ignore[no-untyped-def]
+    """Sides of all vertices of a cell at one kink, in `side`, with values and tolerances where no question is open.
+
+    Returns:
+        Vertices below, above, in doubt; questions asked in all.
+    """
+    first, total, k = stack.start[c], stack.count[c], stack.points.shape[1]
+    fixed = 1.01 * (cell.errors[m, i] + (k + 4) * UNIT * cell.sizes[m, i])
+    length = 1.01 * cell.lengths[m, i]
+    below, above, doubts = 0, 0, 0
+    for r in range(total):
+        v = first + r
+        value = cell.rows[m, k, i]
+        for t in range(k):
+            value += cell.rows[m, t, i] * stack.points[v, t]
+        tolerance = fixed + length * stack.errors[v]
+        stack.values[r] = value
+        stack.slacks[r] = tolerance
+        if value > tolerance:
+            s = 1
+        elif value < -tolerance:
+            s = -1
+        else:
+            s = sign_by_structure(net, cell, m, i, stack.masks[v], stack.signs[c])
+            if s == DOUBT:
+                s, asked = _answer(stack, questions, asked, i, v)
+        stack.side[r] = s
+        if s == DOUBT:
+            doubts += 1
+        elif s > 0:
+            above += 1
+        elif s < 0:
+            below += 1
+    return below, above, doubts, asked
+
+
+@numba.njit(cache=True, nogil=True)
 def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-def]
     """Decide all neurons of a layer that keep one sign on the cell, list the others; False where signs are asked for."""
-    first, last = stack.start[c], stack.start[c] + stack.count[c]
-    signs = stack.signs[c]
+    total, signs, k = stack.count[c], stack.signs[c], len(net.low)
     crossings, asked, complete = 0, 0, True
-    k = len(net.low)
+    _count_sides(net, cell, stack, c, m)
     for i in range(net.widths[m]):
         if net.head[m, i] != i:
             continue
         if net.facet[m, i] < 2 * k:
             signs[m, i] = 1  # carries a coordinate that is never negative
             continue
-        below, above, zero, doubts = 0, 0, 0, 0
-        for v in range(first, last):
-            s = sign_at(net, cell, m, i, stack.points[v], stack.errors[v], stack.masks[v], signs)
-            stack.side[v - first] = s
-            if s == DOUBT:
-                doubts += 1
-            elif s > 0:
-                above += 1
-            elif s < 0:
-                below += 1
-            else:
-                zero += 1
-        if doubts > 0 and (above == 0 or below == 0):
-            for v in range(first, last):
-                if stack.side[v - first] == DOUBT:
-                    s, asked = _answer(stack, questions, asked, i, v)
-                    stack.side[v - first] = s
-                    if s == DOUBT:
-                        complete = False
-                    elif s > 0:
-                        above += 1
-                    elif s < 0:
-                        below += 1
-                    else:
-                        zero += 1
-            if not complete:
+        below, above = stack.below[i], stack.above[i]
+        if below + above < total and (below == 0 or above == 0):
+            below, above, doubts, asked = _look(net, cell, stack, questions, asked, c, m, i)
+            if doubts > 0:
+                complete = False
                 continue
+            if (below == 0) != (above == 0):
+                for r in range(total):
+                    if stack.side[r] == 0:
+                        _mark(stack, stack.start[c] + r, net.facet[m, i])
         if above > 0 and below > 0:
             signs[m, i] = 0
             stack.crossing[m, crossings] = i
             crossings += 1
-            continue
-        signs[m, i] = 1 if above > 0 else (-1 if below > 0 else 0)
-        if zero > 0 and above + below > 0:
-            for v in range(first, last):
-                if stack.side[v - first] == 0:
-                    _mark(stack, v, net.facet[m, i])
+        else:
+            signs[m, i] = 1 if above > 0 else (-1 if below > 0 else 0)
     if not complete:
         stack.state[ASKED] = asked
         return False
@@ -250,19 +298,7 @@ def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untype
     first, total = stack.start[c], stack.count[c]
     k, words = stack.points.shape[1], stack.masks.shape[1]
     facet = net.facet[m, i]
-    below, above, asked, doubts = 0, 0, 0, 0
-    for r in range(total):
-        v = first + r
-        s = sign_at(net, cell, m, i, stack.points[v], stack.errors[v], stack.masks[v], stack.signs[c])
-        if s == DOUBT:
-            s, asked = _answer(stack, questions, asked, i, v)
-        stack.side[r] = s
-        if s == DOUBT:
-            doubts += 1
-        elif s > 0:
-            above += 1
-        elif s < 0:
-            below += 1
+    below, above, doubts, asked = _look(net, cell, stack, questions, 0, c, m, i)
     if doubts > 0:
         stack.state[ASKED] = asked
         return QUESTION
@@ -282,14 +318,12 @@ def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untype
             if stack.side[b] >= 0:
                 continue
             shared = 0
-            if words == 1:
-                stack.new_masks[fresh, 0] = stack.masks[first + a, 0] & stack.masks[first + b, 0]
-            else:
-                for w in range(words):
-                    stack.new_masks[fresh, w] = stack.masks[first + a, w] & stack.masks[first + b, w]
-            shared = count_bits(stack.new_masks[fresh])
+            for w in range(words):
+                shared += bits(stack.masks[first + a, w] & stack.masks[first + b, w])
             if shared < k - 1:
                 continue
+            for w in range(words):
+                stack.new_masks[fresh, w] = stack.masks[first + a, w] & stack.masks[first + b, w]
             if not (simple or count_bits(stack.masks[first + b]) == k) and _covered(stack, first, total, a, b, fresh):
                 continue
             stack.pairs[fresh, 0] = a
@@ -297,19 +331,11 @@ def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untype
             fresh += 1
             if fresh == len(stack.side) - 1:
                 return GROW
-    zeros = total - above - below
-    if first + above + below + 2 * (zeros + fresh) > len(stack.points) or above + below + zeros + fresh > len(stack.side):
+    if first + 2 * (total + fresh) > len(stack.points) or total + fresh > len(stack.side):
         return GROW
     for r in range(fresh):
         stack.new_masks[r, facet >> 6] |= _ONE << np.uint64(facet & 63)
-        stack.new_errors[r] = locate(net, cell, stack.new_masks[r], solver)
-        if np.isinf(stack.new_errors[r]):
-            a, b = first + stack.pairs[r, 0], first + stack.pairs[r, 1]
-            for t in range(k):
-                stack.new_points[r, t] = 0.5 * (stack.points[a, t] + stack.points[b, t])
-        else:
-            for t in range(k):
-                stack.new_points[r, t] = solver.place[t]
+        _place(net, cell, solver, stack, first, r)
     for r in range(total):
         if stack.side[r] == 0:
             _mark(stack, first + r, facet)
@@ -336,11 +362,49 @@ def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True, nogil=True)
+def _place(net, cell, solver, stack, first, r):  # type: ignore[no-untyped-def]
+    """Coordinates of a new vertex and a bound on their error: between the ends of its edge, or from its facets.
+
+    On the edge, at t* = s_a* / (s_a* - s_b*), the error is at most the larger one of the ends, plus |t - t*| times the
+    edge, with |t - t*| <= (largest error of s_a, s_b) / (s_a* - s_b*). Errors grow from edge to edge; when they are no
+    longer tiny the vertex is computed afresh.
+    """
+    a, b = stack.pairs[r, 0], stack.pairs[r, 1]
+    va, vb = first + a, first + b
+    k = stack.points.shape[1]
+    above, below = stack.values[a], -stack.values[b]
+    slack_a, slack_b = stack.slacks[a], stack.slacks[b]
+    error, share, narrow = np.inf, 0.5, np.inf
+    for t in range(k):
+        narrow = min(narrow, net.high[t] - net.low[t])
+    if above > slack_a and below > slack_b:
+        share = above / (above + below)
+        edge, size = 0.0, 0.0
+        for t in range(k):
+            edge = max(edge, abs(stack.points[va, t] - stack.points[vb, t]))
+            size = max(size, abs(stack.points[va, t]), abs(stack.points[vb, t]))
+        gap = (above - slack_a) + (below - slack_b)
+        error = max(stack.errors[va], stack.errors[vb])
+        error += 1.01 * (max(slack_a, slack_b) / gap + 4.0 * UNIT) * edge + 4.0 * UNIT * size
+    if not error <= INTERPOLATED * narrow:
+        exact = locate(net, cell, stack.new_masks[r], solver)
+        if not exact >= error:
+            stack.new_errors[r] = exact
+            for t in range(k):
+                stack.new_points[r, t] = solver.place[t]
+            return
+    stack.new_errors[r] = error
+    for t in range(k):
+        stack.new_points[r, t] = stack.points[va, t] + share * (stack.points[vb, t] - stack.points[va, t])
+
+
+@numba.njit(cache=True, nogil=True)
 def _decide(net, stack, c, m, head, sign):  # type: ignore[no-untyped-def]
     """Enter the sign of a neuron and of those whose rows are its multiples."""
-    for j in range(head, net.widths[m]):
-        if net.head[m, j] == head:
-            stack.signs[c, m, j] = sign * net.turn[m, j]
+    j = head
+    while j >= 0:
+        stack.signs[c, m, j] = sign * net.turn[m, j]
+        j = net.sibling[m, j]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -387,10 +451,10 @@ def _add_gradient(net, cell, m, i, total):  # type: ignore[no-untyped-def]
     u = net.output[i]
     if net.separate:
         for t in range(len(total)):
-            total[t] += u * cell.gradients[m, i, t]
+            total[t] += u * cell.gradients[m, t, i]
     else:
         for t in range(len(total)):
-            total[t] += u * cell.rows[m, i, t]
+            total[t] += u * cell.rows[m, t, i]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -408,10 +472,11 @@ def _region(net, cell, stack, record, emission, c, m):  # type: ignore[no-untype
     g = record.gradient
     g[:] = stack.base
     for r in range(stack.crossings[m]):
-        head = stack.crossing[m, r]
-        for i in range(head, net.widths[m]):
-            if net.head[m, i] == head and stack.signs[c, m, i] > 0:
+        i = stack.crossing[m, r]
+        while i >= 0:
+            if stack.signs[c, m, i] > 0:
                 _add_gradient(net, cell, m, i, g)
+            i = net.sibling[m, i]
     if stack.state[SEEN] == 0:
         stack.state[SEEN] = 1
         if _measure(record):

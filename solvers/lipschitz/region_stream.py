@@ -41,11 +41,11 @@ def padded_network(piece: BoundedPiece) -> RegionNetwork:
     """The arrays of a piece with at least one hidden layer."""
     network, k = piece.network, piece.network.input_dimension
     widths, depth, n = network.widths, network.depth, max(network.widths)
-    weights, biases = np.zeros((depth, n, max(n, k))), np.zeros((depth, n))
+    weights, biases = np.zeros((depth, max(n, k), n)), np.zeros((depth, n))
     head, turn = np.tile(np.arange(n), (depth, 1)), np.ones((depth, n), dtype=np.int8)
     for m in range(depth):
         w, b = network.weights[m], network.biases[m]
-        weights[m, : w.shape[0], : w.shape[1]] = w
+        weights[m, : w.shape[1], : w.shape[0]] = w.T
         biases[m, : len(b)] = b
         head[m, : len(b)], turn[m, : len(b)] = parallel_rows(w, b)
         if piece.carries_t:
@@ -53,6 +53,12 @@ def padded_network(piece: BoundedPiece) -> RegionNetwork:
             family = head[m] == head[m, len(b) - 1]
             turn[m, family] *= turn[m, len(b) - 1]
             head[m, family] = len(b) - 1
+    sibling = np.full((depth, n), -1)
+    for m in range(depth):
+        for i in range(n):
+            following = np.flatnonzero(head[m, i + 1 :] == head[m, i])
+            if following.size:
+                sibling[m, i] = i + 1 + following[0]
     facet = 2 * k + np.arange(depth)[:, None] * n + head
     if piece.carries_t:
         coordinate = int(np.flatnonzero(network.weights[0][-1])[0])
@@ -63,7 +69,7 @@ def padded_network(piece: BoundedPiece) -> RegionNetwork:
     inputs[: len(piece.inputs)] = piece.inputs
     separate = piece.inputs.shape != network.weights[0].shape or bool((piece.inputs != network.weights[0]).any())
     low, high = piece.box.lower.copy(), piece.box.upper.copy()
-    return RegionNetwork(weights, biases, np.array(widths), head, turn, facet, output, inputs, low, high, separate)
+    return RegionNetwork(weights, biases, np.array(widths), head, turn, sibling, facet, output, inputs, low, high, separate)
 
 
 class RegionStream:
@@ -82,11 +88,11 @@ class RegionStream:
         k, d = len(net.low), net.inputs.shape[1]
         facets = 2 * k + depth * n
         self._cell = CellRows(
-            np.zeros((depth, n, k + 1)),
+            np.zeros((depth, k + 1, n)),
             np.zeros((depth, n)),
             np.zeros((depth, n)),
             np.zeros((depth, n)),
-            np.zeros((depth, n, d)),
+            np.zeros((depth, d, n)),
         )
         self._solver = Solver(
             np.zeros((facets, k + 1)),
@@ -179,6 +185,10 @@ class RegionStream:
         if self._stack.count.max() * 8 > len(e.points):
             self._emission = _emission(self._net, e.gradients.shape[1], len(e.first), 16 * int(self._stack.count.max()))
 
+    def stop_emitting(self) -> None:
+        """Hand out no more regions."""
+        self._emission = _emission(self._net, self._net.inputs.shape[1], 0)
+
 
 def stream_regions(piece: BoundedPiece) -> Iterator[Region]:
     """Every linear region of a piece with at least one hidden layer, once."""
@@ -236,6 +246,11 @@ def _stack(net: RegionNetwork, d: int) -> kernels.Stack:
         np.zeros((room, words), dtype=np.uint64),
         np.zeros((room, 2), dtype=np.int64),
         np.zeros(room, dtype=np.int8),
+        np.zeros(room),
+        np.zeros(room),
+        np.zeros(n, dtype=np.int64),
+        np.zeros(n, dtype=np.int64),
+        np.zeros(n),
     )
     corners = np.arange(2**k)[:, None] >> np.arange(k) & 1
     stack.points[: 2**k] = np.where(corners == 1, net.high, net.low)
@@ -248,7 +263,8 @@ def _stack(net: RegionNetwork, d: int) -> kernels.Stack:
 def _grown(stack: kernels.Stack) -> kernels.Stack:
     """Twice the room for vertices."""
     pool = {"points", "errors", "masks"}
-    room = {"new_points", "new_errors", "new_masks", "old_points", "old_errors", "old_masks", "pairs", "side"}
+    room = {"new_points", "new_errors", "new_masks", "old_points", "old_errors", "old_masks"}
+    room |= {"pairs", "side", "values", "slacks"}
     arrays = {}
     for name, array in stack._asdict().items():
         arrays[name] = np.concatenate([array, np.zeros_like(array)]) if name in pool | room else array

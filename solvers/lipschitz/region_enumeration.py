@@ -1,0 +1,266 @@
+"""Exact constants by enumeration of all linear regions: any depth, every p in one pass, few inputs.
+
+A bounded piece of the problem (`solvers.facets`) is subdivided neuron by neuron, layer by layer, and the gradient of
+every region that comes out is measured. How cells are cut is told in `region_kernels`, how signs are made certain in
+`region_geometry`; nothing depends on a tolerance.
+
+Source: Berzins 2023 for subdivision through signs at vertices; the constant is the longest gradient (design, 2.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from solvers.budget import Budget, Deadline
+from solvers.domains import Box, Domain, WholeSpace
+from solvers.exact_arithmetic import DyadicArray
+from solvers.facets import BoundedPiece, bounded_pieces
+from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.norms import FloatArray, vector_norm
+from solvers.problems import LipschitzProblem
+from solvers.results import Certificate, LipschitzBounds, Status, Witness
+from solvers.witnesses import exact_gradient, rounding_slack
+
+if TYPE_CHECKING:
+    from solvers.lipschitz.region_kernels import Record
+    from solvers.lipschitz.region_stream import RegionStream
+
+__all__ = ["MOST_INPUTS", "RegionEnumeration"]
+
+# A cell has 2^d vertices on average; above this the search for edges among them is all the work.
+MOST_INPUTS = 8
+# Certificates list every region; longer ones are of no use to a checker in exact arithmetic.
+MOST_CERTIFIED = 4000
+# Cells between two looks at the clock, and the seconds they should take at most.
+FIRST_STEPS, MOST_STEPS, GLANCE = 256, 1 << 20, 0.02
+# Regions too thin for a witness in float64 that are looked at in exact arithmetic.
+MOST_THIN = 500
+
+
+@dataclass(slots=True, eq=False)
+class _Case:
+    """One network on one domain, with every p that was asked of it; a problem for each, and what is proved so far."""
+
+    problems: dict[float, LipschitzProblem] = field(default_factory=dict)
+    lower: dict[float, float] = field(default_factory=dict)
+    witness: dict[float, Witness] = field(default_factory=dict)
+
+    def offer(self, q: float, lower: float, witness: Witness | None) -> None:
+        if witness is not None and lower > self.lower.get(q, 0.0):
+            self.lower[q], self.witness[q] = lower, witness
+
+
+@dataclass(frozen=True)
+class RegionEnumeration(AbstractLipschitzSolver):
+    """Exact for any depth in few dimensions; problems that differ in p alone are solved in one pass.
+
+    `stats["regions"]` counts the activation regions with non-empty interior that meet the interior of the box; pieces
+    of one region are never counted twice. Where several bounded pieces stand for the domain (all of R^d; cones), a
+    region may meet many of them, and `stats["cells"]` counts their intersections instead; `count_regions` counts
+    regions there.
+
+    Attributes:
+        certified: record the list of regions as a certificate, up to MOST_CERTIFIED of them.
+    """
+
+    certified: bool = False
+    name: ClassVar[str] = "region-enumeration"
+    summary: ClassVar[str] = f"exact for any depth and p up to d = {MOST_INPUTS}: every linear region, one by one"
+    gives: ClassVar[Gives] = Gives.BOTH
+    exact: ClassVar[bool] = True
+    domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
+
+    def refuses(self, problem: LipschitzProblem) -> str | None:
+        d = problem.network.input_dimension
+        if d > MOST_INPUTS and problem.network.depth:
+            return f"it takes at most {MOST_INPUTS} inputs, since cells have 2^d vertices; the network has d = {d}"
+        return super().refuses(problem)
+
+    def certifying(self) -> Self:
+        return replace(self, certified=True)
+
+    def _solve_batch(
+        self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
+    ) -> list[LipschitzBounds]:
+        deadline = budget.start()
+        cases: dict[Hashable, _Case] = {}
+        owners = []
+        for problem in problems:
+            key = (id(problem.network), _domain_key(problem.domain))
+            case = cases.setdefault(key, _Case())
+            case.problems.setdefault(problem.dual_p, problem)
+            owners.append(case)
+        answers = {id(case): self._solve_case(case, budget, deadline) for case in cases.values()}
+        return [answers[id(case)][problem.dual_p] for case, problem in zip(owners, problems, strict=True)]
+
+    def _solve_case(self, case: _Case, budget: Budget, deadline: Deadline) -> dict[float, LipschitzBounds]:
+        started = deadline.elapsed
+        any_problem = next(iter(case.problems.values()))
+        network = any_problem.network
+        finished, certificate = True, None
+        if network.depth == 0:
+            upper, stats = _affine(case), {"regions": 1.0}
+        elif deadline.is_over or budget.nodes == 0:
+            upper, stats, finished = dict.fromkeys(case.problems, math.inf), {}, False
+        else:
+            upper, stats, finished, certificate = self._enumerate(case, budget, deadline)
+        found = {}
+        for q, problem in case.problems.items():
+            lower = case.lower.get(q, 0.0)
+            high = max(min(upper[q], norm_product_bound(network, problem.p)), lower)
+            if budget.is_closed(lower, high):
+                status = Status.EXACT
+            else:
+                status = Status.NUMERICAL_TROUBLE if finished else Status.BUDGET_SPENT
+            own = {**stats, "wall_seconds": deadline.elapsed - started}
+            found[q] = LipschitzBounds(
+                lower, high, status, self.name, problem.p, problem.domain, case.witness.get(q), certificate, own
+            )
+        return found
+
+    def _enumerate(
+        self, case: _Case, budget: Budget, deadline: Deadline
+    ) -> tuple[dict[float, float], dict[str, float], bool, Certificate | None]:
+        """Upper bound for every dual exponent, statistics, whether all regions were met, certificate."""
+        from solvers.lipschitz import region_kernels as kernels
+        from solvers.lipschitz.region_stream import RegionStream, new_record
+
+        any_problem = next(iter(case.problems.values()))
+        slack = {q: rounding_slack(any_problem.network, q) for q in case.problems}
+        record = new_record(list(slack), list(slack.values()), any_problem.network.input_dimension)
+        pieces = bounded_pieces(any_problem)
+        lists: list[dict[str, Any]] | None = [] if self.certified else None
+        met, cells, signs, thin = 0, 0, 0, 0
+        finished = True
+        for piece in pieces:
+            stream = RegionStream(piece, record, emit=lists is not None)
+            listed: dict[str, Any] = {"points": [], "patterns": []}
+            steps, code = FIRST_STEPS, kernels.PAUSED
+            while code != kernels.DONE:
+                limit = None if budget.nodes is None else budget.nodes - met
+                if deadline.is_over or (limit is not None and stream.regions >= limit):
+                    finished = False
+                    break
+                before = deadline.elapsed
+                code = stream.advance(steps, limit)
+                if code == kernels.IMPROVED:
+                    thin += _improve(case, piece, record, stream.centres(), thin < MOST_THIN)
+                    continue
+                if lists is not None and not _list_regions(stream, listed, MOST_CERTIFIED - met):
+                    lists = None
+                steps = _next_steps(steps, deadline.elapsed - before)
+            met, cells, signs = met + stream.regions, cells + stream.steps, signs + stream.exact_signs
+            if not finished:
+                break
+            if lists is not None:
+                lists.append(listed)
+        stats = {
+            "regions" if len(pieces) == 1 else "cells": float(met),
+            "nodes": float(cells),
+            "pieces": float(len(pieces)),
+            "exact_signs": float(signs),
+            "thin_regions": float(thin),
+        }
+        upper = dict.fromkeys(slack, math.inf)
+        if finished:
+            tiny = all(record.top[e] <= slack[q] for e, q in enumerate(slack))
+            vanishing = tiny and all(_vanishes_on(piece, deadline) for piece in pieces)
+            for e, q in enumerate(slack):
+                # The float64 gradient is off by less than the slack, its norm by a few units in the last place.
+                upper[q] = 0.0 if vanishing else float(record.top[e]) * (1 + 1e-14) + slack[q]
+        certificate = None
+        if self.certified:
+            stats["certified"] = float(finished and lists is not None)
+            if finished and lists is not None:
+                certificate = Certificate("region-list", {"pieces": lists})
+        return upper, stats, finished, certificate
+
+
+def _next_steps(steps: int, seconds: float) -> int:
+    """As many cells as fit between two looks at the clock."""
+    if seconds < 0.5 * GLANCE:
+        return min(2 * steps, MOST_STEPS)
+    return max(FIRST_STEPS, steps // 2) if seconds > 2 * GLANCE else steps
+
+
+def _domain_key(domain: Domain) -> Hashable:
+    return (domain.lower.tobytes(), domain.upper.tobytes()) if isinstance(domain, Box) else None
+
+
+def _affine(case: _Case) -> dict[float, float]:
+    """A network without hidden layers has one gradient everywhere."""
+    upper = {}
+    for q, problem in case.problems.items():
+        piece = bounded_pieces(problem)[0]
+        case.offer(q, *piece.lower_bound(0.5 * (piece.box.lower + piece.box.upper)))
+        upper[q] = float(vector_norm(problem.network.weights[0][0], q)) * (1 + 1e-14)
+    return upper
+
+
+def _improve(case: _Case, piece: BoundedPiece, record: Record, centres: Iterable[FloatArray], patient: bool) -> int:
+    """Prove the gradient of the current region for every q in which it is the longest so far.
+
+    A region in which no float64 point was found proves nothing: its gradient enters the upper bound alone. Returns
+    whether the region was so thin that rational arithmetic had to look for a point in it.
+    """
+    lengths = {float(q): float(vector_norm(record.gradient, float(q))) for q in record.exponents}
+    wanted = [(e, float(q)) for e, q in enumerate(record.exponents) if lengths[float(q)] > record.screen[e]]
+    for attempt, centre in enumerate(centres):
+        if attempt and not patient:
+            break
+        left = []
+        for e, q in wanted:
+            proved = replace(piece, problem=case.problems[q]).lower_bound(centre)
+            case.offer(q, *proved)
+            if proved[0] >= lengths[q] * (1 - 1e-12) - 4 * rounding_slack(case.problems[q].network, q):
+                record.screen[e] = lengths[q] * (1 + 1e-13)
+            else:
+                left.append((e, q))
+        wanted = left
+        if not wanted:
+            return attempt
+    if not patient:
+        for e, q in wanted:
+            record.screen[e] = max(record.screen[e], lengths[q])
+    return 1
+
+
+def _list_regions(stream: RegionStream, listed: dict[str, Any], most: int) -> bool:
+    """Enter the regions that the stream has handed out, each with a float64 point strictly inside.
+
+    Returns:
+        False where there are too many or one is too thin for such a point: then there is no certificate.
+    """
+    network, box = stream.piece.network, stream.piece.box
+    complete = stream.regions <= most
+    for region in stream.emitted():
+        point = region.vertices.mean(axis=0)
+        if not complete:
+            continue
+        if not box.strictly_contains(point) or isinstance(exact_gradient(network, point, region.pattern), str):
+            complete = False
+        listed["points"].append(point.tolist())
+        listed["patterns"].append(["".join("1" if on else "0" for on in layer) for layer in region.pattern])
+    if not complete:
+        stream.stop_emitting()
+    return complete
+
+
+def _vanishes_on(piece: BoundedPiece, deadline: Deadline) -> bool:
+    """Whether all gradients are exactly 0, in rational arithmetic; False where time ends first."""
+    from solvers.lipschitz.region_stream import stream_regions
+
+    matrices = [DyadicArray.of(w) for w in (*reversed(piece.network.weights[1:]), piece.inputs)]
+    for region in stream_regions(piece):
+        row = matrices[0]
+        for matrix, active in zip(matrices[1:], reversed(region.pattern), strict=True):
+            row = DyadicArray(row.integers * active.astype(int).astype(object), row.shift) @ matrix
+        if deadline.is_over or row.signs().any():
+            return False
+    return True
