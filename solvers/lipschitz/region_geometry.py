@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from solvers.norms import FloatArray
 
-__all__ = ["DOUBT", "CellRows", "RegionNetwork", "Solver", "compose", "bits", "count_bits", "locate", "sign_by_structure"]
+__all__ = ["DOUBT", "CellRows", "RegionNetwork", "Solver", "compose", "bits", "count_bits", "inner", "locate", "sign_by_structure"]
 
 UNIT = 2.0**-52
+# For functions that are called from compiled code only: the way in from Python takes longest to compile.
+inner = numba.njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # A sign that float64 and the structure of the layers leave open.
 DOUBT = 2
 
@@ -78,7 +80,7 @@ class CellRows(NamedTuple):
 
 
 class Solver(NamedTuple):
-    """Room for `locate`: rows (F, k + 1), their errors (F,), elimination (F, k), inverse (k, 2 k), chosen (k,)."""
+    """Room for `locate`: rows (F, k + 1), their errors (F,), elimination (F, k), inverse (k, 2 k), the rows chosen (k,)."""
 
     rows: FloatArray
     slack: FloatArray
@@ -86,9 +88,11 @@ class Solver(NamedTuple):
     inverse: FloatArray
     chosen: NDArray[np.int64]
     place: FloatArray
+    used_rows: NDArray[np.bool_]
+    used_columns: NDArray[np.bool_]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inner
 def bits(word):  # type: ignore[no-untyped-def]
     """How many bits of a uint64 are set."""
     word = word - ((word >> _S1) & _PAIRS)
@@ -97,7 +101,7 @@ def bits(word):  # type: ignore[no-untyped-def]
     return np.int64((word * _SUM) >> _S56)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def count_bits(mask):  # type: ignore[no-untyped-def]
     """How many facets a mask (W,) holds."""
     total = 0
@@ -106,7 +110,7 @@ def count_bits(mask):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
     """Fill in the rows of layer m on the cell whose earlier layers carry `signs` (L, n); error bounds beside them."""
     k, d = len(net.low), net.inputs.shape[1]
@@ -165,7 +169,7 @@ def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
             lengths[i] += abs(rows[t, i])
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def sign_by_structure(net, cell, m, i, mask, signs):  # type: ignore[no-untyped-def]
     """The sign of a pre-activation at a vertex, told from the layer below: -1, 0 or 1, all certain, or DOUBT.
 
@@ -196,7 +200,7 @@ def sign_by_structure(net, cell, m, i, mask, signs):  # type: ignore[no-untyped-
     return 1 if positive else (-1 if negative else 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
     """The point where the facets of a mask (W,) meet: coordinates in `solver.place`; returns a bound on their error.
 
@@ -302,28 +306,32 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
     return 1.01 * error
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _choose(solver, count, k):  # type: ignore[no-untyped-def]
     """k rows out of more, far from dependent: elimination with complete pivoting."""
     e = solver.elimination
     for r in range(count):
         for t in range(k):
             e[r, t] = solver.rows[r, t]
-    columns_left, used = np.ones(k, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+    rows_used, columns_used = solver.used_rows, solver.used_columns
+    for r in range(count):
+        rows_used[r] = False
+    for t in range(k):
+        columns_used[t] = False
     for step in range(k):
         lead, column, largest = -1, -1, -1.0
         for r in range(count):
-            if not used[r]:
+            if not rows_used[r]:
                 for t in range(k):
-                    if columns_left[t] and abs(e[r, t]) > largest:
+                    if not columns_used[t] and abs(e[r, t]) > largest:
                         lead, column, largest = r, t, abs(e[r, t])
-        used[lead] = True
-        columns_left[column] = False
+        rows_used[lead] = True
+        columns_used[column] = True
         solver.chosen[step] = lead
         if largest == 0.0:
             continue
         for r in range(count):
-            if not used[r]:
+            if not rows_used[r]:
                 factor = e[r, column] / e[lead, column]
                 for t in range(k):
                     e[r, t] -= factor * e[lead, t]

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.lipschitz.region_geometry import DOUBT, UNIT, bits, compose, count_bits, locate, sign_by_structure
+from solvers.lipschitz.region_geometry import DOUBT, UNIT, bits, compose, count_bits, inner, locate, sign_by_structure
 from solvers.norms import FloatArray
 
 __all__ = [
@@ -45,6 +45,8 @@ DONE, PAUSED, GROW, QUESTION, IMPROVED, DRAIN = range(6)
 # Places in `Stack.state`: index of the topmost cell, regions and steps so far, whether the topmost region was looked
 # at, questions about the topmost cell that were answered, and all that were asked.
 TOP, REGIONS, STEPS, SEEN, ANSWERED, ASKED = range(6)
+# Columns of `Stack.cells`.
+START, COUNT, LAYER, NEXT = range(4)
 
 # Vertices are interpolated along their edges up to this error, relative to the narrowest side of the box.
 INTERPOLATED = 1e-11
@@ -53,44 +55,37 @@ _ONE, _ZERO = np.uint64(1), np.uint64(0)
 
 
 class Stack(NamedTuple):
-    """Cells that wait; vertices of cell c are rows start[c] .. start[c] + count[c] of the pool, last cell on top.
+    """Cells that wait, the last one on top.
 
     Attributes:
-        points (P, k), errors (P,), masks (P, W): the pool of vertices.
-        start, count, layer, following: (C,); following is the next kink of the layer to try, -1 before its first.
+        cells: (C, 4): first vertex and number of vertices in the pool, layer, and the next kink of the layer to try, -1
+            before the layer is looked at.
         signs: (C, L, n) int8; 0 for undecided and for identically zero pre-activations.
+        points (P, k + 1), masks (P, W): the pool of vertices; the last column bounds the error of the coordinates.
         crossing (L, n), crossings (L,): neurons of a layer that change sign on the current cell of the layer below.
         base: (d,): part of the gradient that is common to all regions of the current cell of the last layer but one.
         state: counters.
-        new_points, new_errors, new_masks, old_points, old_errors, old_masks, pairs (Q, 2), side, values, slacks (Q,):
-            room for a split.
-        below, above, sums (n,): vertices on either side of every kink of a layer, values there.
+        new_points, new_masks, old_points, old_masks, pairs (Q, 2), side (Q,), values (Q, 2): room for a split; values
+            hold a pre-activation and its tolerance.
+        sides (2, n), sums (n,): vertices below and above every kink of a layer, pre-activations.
     """
 
-    points: FloatArray
-    errors: FloatArray
-    masks: NDArray[np.uint64]
-    start: NDArray[np.int64]
-    count: NDArray[np.int64]
-    layer: NDArray[np.int64]
-    following: NDArray[np.int64]
+    cells: NDArray[np.int64]
     signs: NDArray[np.int8]
+    points: FloatArray
+    masks: NDArray[np.uint64]
     crossing: NDArray[np.int64]
     crossings: NDArray[np.int64]
     base: FloatArray
     state: NDArray[np.int64]
     new_points: FloatArray
-    new_errors: FloatArray
     new_masks: NDArray[np.uint64]
     old_points: FloatArray
-    old_errors: FloatArray
     old_masks: NDArray[np.uint64]
     pairs: NDArray[np.int64]
     side: NDArray[np.int8]
     values: FloatArray
-    slacks: FloatArray
-    below: NDArray[np.int64]
-    above: NDArray[np.int64]
+    sides: NDArray[np.int64]
     sums: FloatArray
 
 
@@ -119,20 +114,19 @@ class Record(NamedTuple):
 
 
 class Emission(NamedTuple):
-    """Regions for the caller: signs (R, L, n), gradients (R, d), first vertex and number (R,), vertices (V, k).
+    """Regions for the caller: signs (R, L, n), gradients (R, d), first vertex and number (R, 2), vertices (V, k).
 
     `used` holds the numbers of regions and vertices written; no regions are written where R = 0.
     """
 
     signs: NDArray[np.int8]
     gradients: FloatArray
-    first: NDArray[np.int64]
-    count: NDArray[np.int64]
+    spans: NDArray[np.int64]
     points: FloatArray
     used: NDArray[np.int64]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def advance(net, cell, solver, stack, questions, record, emission, most_steps, most_regions):  # type: ignore[no-untyped-def]
     """Subdivide until nothing is left or something is needed.
 
@@ -148,20 +142,20 @@ def advance(net, cell, solver, stack, questions, record, emission, most_steps, m
         if state[REGIONS] >= most_regions:
             return PAUSED
         state[STEPS] += 1
-        m = stack.layer[c]
-        if stack.following[c] < 0:
+        m = stack.cells[c, LAYER]
+        if stack.cells[c, NEXT] < 0:
             if state[ANSWERED] == 0:
                 compose(net, cell, m, stack.signs[c])
             if not _open_layer(net, cell, stack, questions, c, m):
                 return QUESTION
             state[ANSWERED] = 0
-            stack.following[c] = 0
+            stack.cells[c, NEXT] = 0
             if m == depth - 1:
                 _common_gradient(net, cell, stack, c, m)
-        if stack.following[c] == stack.crossings[m]:
+        if stack.cells[c, NEXT] == stack.crossings[m]:
             if m < depth - 1:
-                stack.layer[c] = m + 1
-                stack.following[c] = -1
+                stack.cells[c, LAYER] = m + 1
+                stack.cells[c, NEXT] = -1
                 continue
             code = _region(net, cell, stack, record, emission, c, m)
             if code != DONE:
@@ -177,7 +171,7 @@ def advance(net, cell, solver, stack, questions, record, emission, most_steps, m
     return PAUSED
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _answer(stack, questions, asked, i, v):  # type: ignore[no-untyped-def]
     """The sign that was told for the question with number `asked`; DOUBT enters it as a new one."""
     if asked < stack.state[ANSWERED]:
@@ -189,42 +183,43 @@ def _answer(stack, questions, asked, i, v):  # type: ignore[no-untyped-def]
     return DOUBT, asked
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _mark(stack, v, facet):  # type: ignore[no-untyped-def]
     stack.masks[v, facet >> 6] |= _ONE << np.uint64(facet & 63)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _count_sides(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
     """How many vertices of a cell lie on either side of every kink of a layer, as far as float64 is certain."""
-    first, last, width, k = stack.start[c], stack.start[c] + stack.count[c], net.widths[m], len(net.low)
+    first, total, width, k = stack.cells[c, START], stack.cells[c, COUNT], net.widths[m], len(net.low)
     rows, errors, sizes, lengths = cell.rows[m], cell.errors[m], cell.sizes[m], cell.lengths[m]
-    below, above, values = stack.below, stack.above, stack.sums
+    below, above, values = stack.sides[0], stack.sides[1], stack.sums
     unit = 1.01 * (k + 4) * UNIT
-    below[:] = 0
-    above[:] = 0
-    for v in range(first, last):
+    for i in range(width):
+        below[i] = 0
+        above[i] = 0
+    for v in range(first, first + total):
         for i in range(width):
             values[i] = rows[k, i]
         for t in range(k):
             x = stack.points[v, t]
             for i in range(width):
                 values[i] += rows[t, i] * x
-        error = 1.01 * stack.errors[v]
+        error = 1.01 * stack.points[v, k]
         for i in range(width):
             tolerance = 1.01 * errors[i] + unit * sizes[i] + lengths[i] * error
             above[i] += values[i] > tolerance
             below[i] += values[i] < -tolerance
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _look(net, cell, stack, questions, asked, c, m, i):  # type: ignore[no-untyped-def]
     """Sides of all vertices of a cell at one kink, in `side`, with values and tolerances where no question is open.
 
     Returns:
         Vertices below, above, in doubt; questions asked in all.
     """
-    first, total, k = stack.start[c], stack.count[c], stack.points.shape[1]
+    first, total, k = stack.cells[c, START], stack.cells[c, COUNT], len(net.low)
     fixed = 1.01 * (cell.errors[m, i] + (k + 4) * UNIT * cell.sizes[m, i])
     length = 1.01 * cell.lengths[m, i]
     below, above, doubts = 0, 0, 0
@@ -233,9 +228,9 @@ def _look(net, cell, stack, questions, asked, c, m, i):  # type: ignore[no-untyp
         value = cell.rows[m, k, i]
         for t in range(k):
             value += cell.rows[m, t, i] * stack.points[v, t]
-        tolerance = fixed + length * stack.errors[v]
-        stack.values[r] = value
-        stack.slacks[r] = tolerance
+        tolerance = fixed + length * stack.points[v, k]
+        stack.values[r, 0] = value
+        stack.values[r, 1] = tolerance
         if value > tolerance:
             s = 1
         elif value < -tolerance:
@@ -254,10 +249,10 @@ def _look(net, cell, stack, questions, asked, c, m, i):  # type: ignore[no-untyp
     return below, above, doubts, asked
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-def]
     """Decide all neurons of a layer that keep one sign on the cell, list the others; False where signs are asked for."""
-    total, signs, k = stack.count[c], stack.signs[c], len(net.low)
+    total, signs, k = stack.cells[c, COUNT], stack.signs[c], len(net.low)
     crossings, asked, complete = 0, 0, True
     _count_sides(net, cell, stack, c, m)
     for i in range(net.widths[m]):
@@ -266,7 +261,7 @@ def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-d
         if net.facet[m, i] < 2 * k:
             signs[m, i] = 1  # carries a coordinate that is never negative
             continue
-        below, above = stack.below[i], stack.above[i]
+        below, above = stack.sides[0, i], stack.sides[1, i]
         if below + above < total and (below == 0 or above == 0):
             below, above, doubts, asked = _look(net, cell, stack, questions, asked, c, m, i)
             if doubts > 0:
@@ -275,7 +270,7 @@ def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-d
             if (below == 0) != (above == 0):
                 for r in range(total):
                     if stack.side[r] == 0:
-                        _mark(stack, stack.start[c] + r, net.facet[m, i])
+                        _mark(stack, stack.cells[c, START] + r, net.facet[m, i])
         if above > 0 and below > 0:
             signs[m, i] = 0
             stack.crossing[m, crossings] = i
@@ -291,12 +286,12 @@ def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-d
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untyped-def]
     """Cut the topmost cell along the next crossing kink, or decide it where it no longer crosses."""
-    i = stack.crossing[m, stack.following[c]]
-    first, total = stack.start[c], stack.count[c]
-    k, words = stack.points.shape[1], stack.masks.shape[1]
+    i = stack.crossing[m, stack.cells[c, NEXT]]
+    first, total = stack.cells[c, START], stack.cells[c, COUNT]
+    k, words = len(net.low), stack.masks.shape[1]
     facet = net.facet[m, i]
     below, above, doubts, asked = _look(net, cell, stack, questions, 0, c, m, i)
     if doubts > 0:
@@ -307,7 +302,7 @@ def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untype
             if stack.side[r] == 0:
                 _mark(stack, first + r, facet)
         _decide(net, stack, c, m, i, 1 if above > 0 else -1)
-        stack.following[c] += 1
+        stack.cells[c, NEXT] += 1
         return DONE
     fresh = 0
     for a in range(total):
@@ -339,19 +334,18 @@ def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untype
     for r in range(total):
         if stack.side[r] == 0:
             _mark(stack, first + r, facet)
-        stack.old_errors[r] = stack.errors[first + r]
-        for t in range(k):
+        for t in range(k + 1):
             stack.old_points[r, t] = stack.points[first + r, t]
         for w in range(words):
             stack.old_masks[r, w] = stack.masks[first + r, w]
     middle = _write(stack, first, total, fresh, -1)
     end = _write(stack, middle, total, fresh, 1)
-    stack.count[c] = middle - first
-    stack.following[c] += 1
-    stack.start[c + 1] = middle
-    stack.count[c + 1] = end - middle
-    stack.layer[c + 1] = m
-    stack.following[c + 1] = stack.following[c]
+    stack.cells[c, COUNT] = middle - first
+    stack.cells[c, NEXT] += 1
+    stack.cells[c + 1, START] = middle
+    stack.cells[c + 1, COUNT] = end - middle
+    stack.cells[c + 1, LAYER] = m
+    stack.cells[c + 1, NEXT] = stack.cells[c, NEXT]
     for layer in range(m + 1):
         for j in range(net.widths[layer]):
             stack.signs[c + 1, layer, j] = stack.signs[c, layer, j]
@@ -361,7 +355,7 @@ def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untype
     return DONE
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _place(net, cell, solver, stack, first, r):  # type: ignore[no-untyped-def]
     """Coordinates of a new vertex and a bound on their error: between the ends of its edge, or from its facets.
 
@@ -371,9 +365,9 @@ def _place(net, cell, solver, stack, first, r):  # type: ignore[no-untyped-def]
     """
     a, b = stack.pairs[r, 0], stack.pairs[r, 1]
     va, vb = first + a, first + b
-    k = stack.points.shape[1]
-    above, below = stack.values[a], -stack.values[b]
-    slack_a, slack_b = stack.slacks[a], stack.slacks[b]
+    k = len(net.low)
+    above, below = stack.values[a, 0], -stack.values[b, 0]
+    slack_a, slack_b = stack.values[a, 1], stack.values[b, 1]
     error, share, narrow = np.inf, 0.5, np.inf
     for t in range(k):
         narrow = min(narrow, net.high[t] - net.low[t])
@@ -384,21 +378,21 @@ def _place(net, cell, solver, stack, first, r):  # type: ignore[no-untyped-def]
             edge = max(edge, abs(stack.points[va, t] - stack.points[vb, t]))
             size = max(size, abs(stack.points[va, t]), abs(stack.points[vb, t]))
         gap = (above - slack_a) + (below - slack_b)
-        error = max(stack.errors[va], stack.errors[vb])
+        error = max(stack.points[va, k], stack.points[vb, k])
         error += 1.01 * (max(slack_a, slack_b) / gap + 4.0 * UNIT) * edge + 4.0 * UNIT * size
     if not error <= INTERPOLATED * narrow:
         exact = locate(net, cell, stack.new_masks[r], solver)
         if not exact >= error:
-            stack.new_errors[r] = exact
+            stack.new_points[r, k] = exact
             for t in range(k):
                 stack.new_points[r, t] = solver.place[t]
             return
-    stack.new_errors[r] = error
+    stack.new_points[r, k] = error
     for t in range(k):
         stack.new_points[r, t] = stack.points[va, t] + share * (stack.points[vb, t] - stack.points[va, t])
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _decide(net, stack, c, m, head, sign):  # type: ignore[no-untyped-def]
     """Enter the sign of a neuron and of those whose rows are its multiples."""
     j = head
@@ -407,7 +401,7 @@ def _decide(net, stack, c, m, head, sign):  # type: ignore[no-untyped-def]
         j = net.sibling[m, j]
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _covered(stack, first, total, a, b, fresh):  # type: ignore[no-untyped-def]
     """Whether a third vertex lies on all facets that two share, as written in new_masks[fresh]: then no edge joins them."""
     words = stack.masks.shape[1]
@@ -424,21 +418,19 @@ def _covered(stack, first, total, a, b, fresh):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _write(stack, at, total, fresh, side):  # type: ignore[no-untyped-def]
     """Vertices of one half of a split cell, from row `at` of the pool on; returns the row behind them."""
-    k, words = stack.points.shape[1], stack.masks.shape[1]
+    columns, words = stack.points.shape[1], stack.masks.shape[1]
     for r in range(total):
         if stack.side[r] == side or stack.side[r] == 0:
-            stack.errors[at] = stack.old_errors[r]
-            for t in range(k):
+            for t in range(columns):
                 stack.points[at, t] = stack.old_points[r, t]
             for w in range(words):
                 stack.masks[at, w] = stack.old_masks[r, w]
             at += 1
     for r in range(fresh):
-        stack.errors[at] = stack.new_errors[r]
-        for t in range(k):
+        for t in range(columns):
             stack.points[at, t] = stack.new_points[r, t]
         for w in range(words):
             stack.masks[at, w] = stack.new_masks[r, w]
@@ -446,7 +438,7 @@ def _write(stack, at, total, fresh, side):  # type: ignore[no-untyped-def]
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _add_gradient(net, cell, m, i, total):  # type: ignore[no-untyped-def]
     u = net.output[i]
     if net.separate:
@@ -457,20 +449,22 @@ def _add_gradient(net, cell, m, i, total):  # type: ignore[no-untyped-def]
             total[t] += u * cell.rows[m, t, i]
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _common_gradient(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
     """Gradient of the neurons of the last layer that are active all over the cell."""
-    stack.base[:] = 0.0
+    for t in range(len(stack.base)):
+        stack.base[t] = 0.0
     for i in range(net.widths[m]):
         if stack.signs[c, m, i] > 0:
             _add_gradient(net, cell, m, i, stack.base)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _region(net, cell, stack, record, emission, c, m):  # type: ignore[no-untyped-def]
     """Measure a finished region, show it where it is the best so far, hand it out where asked."""
     g = record.gradient
-    g[:] = stack.base
+    for t in range(len(g)):
+        g[t] = stack.base[t]
     for r in range(stack.crossings[m]):
         i = stack.crossing[m, r]
         while i >= 0:
@@ -481,22 +475,27 @@ def _region(net, cell, stack, record, emission, c, m):  # type: ignore[no-untype
         stack.state[SEEN] = 1
         if _measure(record):
             return IMPROVED
-    if len(emission.first) > 0:
+    if len(emission.spans) > 0:
         r, v = emission.used[0], emission.used[1]
-        total = stack.count[c]
-        if r == len(emission.first) or v + total > len(emission.points):
+        total = stack.cells[c, COUNT]
+        if r == len(emission.spans) or v + total > len(emission.points):
             return DRAIN
-        emission.signs[r] = stack.signs[c]
-        emission.gradients[r] = g
-        emission.first[r] = v
-        emission.count[r] = total
-        emission.points[v : v + total] = stack.points[stack.start[c] : stack.start[c] + total]
+        for layer in range(m + 1):
+            for i in range(net.widths[layer]):
+                emission.signs[r, layer, i] = stack.signs[c, layer, i]
+        for t in range(len(g)):
+            emission.gradients[r, t] = g[t]
+        for i in range(total):
+            for t in range(len(net.low)):
+                emission.points[v + i, t] = stack.points[stack.cells[c, START] + i, t]
+        emission.spans[r, 0] = v
+        emission.spans[r, 1] = total
         emission.used[0] += 1
         emission.used[1] += total
     return DONE
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _measure(record):  # type: ignore[no-untyped-def]
     """Norms of the gradient; whether one is above its screen. Powers are taken only where a cheap bound allows more."""
     g = record.gradient

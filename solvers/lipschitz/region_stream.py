@@ -101,6 +101,8 @@ class RegionStream:
             np.zeros((k, 2 * k)),
             np.zeros(k, dtype=np.int64),
             np.zeros(k),
+            np.zeros(facets, dtype=np.bool_),
+            np.zeros(k, dtype=np.bool_),
         )
         self._questions = kernels.Questions(*(np.zeros(64, dtype=t) for t in (np.int64, np.int64, np.int8)))
         self._exact = ExactCell(piece.network, piece.box, n)
@@ -152,7 +154,7 @@ class RegionStream:
         """Tell the signs that were asked for."""
         state, asked = self._stack.state, self._questions
         cell = int(state[kernels.TOP])
-        signs, layer = self._stack.signs[cell], int(self._stack.layer[cell])
+        signs, layer = self._stack.signs[cell], int(self._stack.cells[cell, kernels.LAYER])
         known: dict[int, list[Fraction]] = {}
         for r in range(int(state[kernels.ANSWERED]), int(state[kernels.ASKED])):
             v = int(asked.vertex[r])
@@ -167,8 +169,9 @@ class RegionStream:
     def centres(self) -> Iterator[FloatArray]:
         """Points (k,) that should lie inside the current region: the mean of its vertices, then of the exact ones."""
         cell = int(self._stack.state[kernels.TOP])
-        own = slice(self._stack.start[cell], self._stack.start[cell] + self._stack.count[cell])
-        yield self._stack.points[own].mean(axis=0)
+        start, count = self._stack.cells[cell, kernels.START], self._stack.cells[cell, kernels.COUNT]
+        own = slice(start, start + count)
+        yield self._stack.points[own, :-1].mean(axis=0)
         signs, masks = self._stack.signs[cell], self._stack.masks[own]
         exact = [self._exact.vertex(signs, mask) for mask in masks]
         centre = [sum(column, Fraction(0)) / len(exact) for column in zip(*exact, strict=True)]
@@ -179,11 +182,12 @@ class RegionStream:
         e, widths = self._emission, self.piece.network.widths
         for r in range(int(e.used[0])):
             pattern = tuple(e.signs[r, m, :width] > 0 for m, width in enumerate(widths))
-            own = slice(e.first[r], e.first[r] + e.count[r])
+            own = slice(e.spans[r, 0], e.spans[r].sum())
             yield Region(pattern, e.points[own].copy(), e.gradients[r].copy())
         e.used[:] = 0
-        if self._stack.count.max() * 8 > len(e.points):
-            self._emission = _emission(self._net, e.gradients.shape[1], len(e.first), 16 * int(self._stack.count.max()))
+        most = int(self._stack.cells[:, kernels.COUNT].max())
+        if most > len(e.points) // 8:
+            self._emission = _emission(self._net, e.gradients.shape[1], len(e.spans), 16 * most)
 
     def stop_emitting(self) -> None:
         """Hand out no more regions."""
@@ -212,8 +216,7 @@ def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> k
     return kernels.Emission(
         np.zeros((regions, depth, n), dtype=np.int8),
         np.zeros((regions, d)),
-        np.zeros(regions, dtype=np.int64),
-        np.zeros(regions, dtype=np.int64),
+        np.zeros((regions, 2), dtype=np.int64),
         np.zeros((points if regions else 0, len(net.low))),
         np.zeros(2, dtype=np.int64),
     )
@@ -226,45 +229,36 @@ def _stack(net: RegionNetwork, d: int) -> kernels.Stack:
     words = -(-(2 * k + depth * n) // 64)
     cells, pool, room = depth * n + 2, 16 * 2**k + 512, 4 * 2**k + 64
     stack = kernels.Stack(
-        np.zeros((pool, k)),
-        np.zeros(pool),
-        np.zeros((pool, words), dtype=np.uint64),
-        np.zeros(cells, dtype=np.int64),
-        np.zeros(cells, dtype=np.int64),
-        np.zeros(cells, dtype=np.int64),
-        np.full(cells, -1, dtype=np.int64),
+        np.zeros((cells, 4), dtype=np.int64),
         np.zeros((cells, depth, n), dtype=np.int8),
+        np.zeros((pool, k + 1)),
+        np.zeros((pool, words), dtype=np.uint64),
         np.zeros((depth, n), dtype=np.int64),
         np.zeros(depth, dtype=np.int64),
         np.zeros(d),
         np.zeros(6, dtype=np.int64),
-        np.zeros((room, k)),
-        np.zeros(room),
+        np.zeros((room, k + 1)),
         np.zeros((room, words), dtype=np.uint64),
-        np.zeros((room, k)),
-        np.zeros(room),
+        np.zeros((room, k + 1)),
         np.zeros((room, words), dtype=np.uint64),
         np.zeros((room, 2), dtype=np.int64),
         np.zeros(room, dtype=np.int8),
-        np.zeros(room),
-        np.zeros(room),
-        np.zeros(n, dtype=np.int64),
-        np.zeros(n, dtype=np.int64),
+        np.zeros((room, 2)),
+        np.zeros((2, n), dtype=np.int64),
         np.zeros(n),
     )
     corners = np.arange(2**k)[:, None] >> np.arange(k) & 1
-    stack.points[: 2**k] = np.where(corners == 1, net.high, net.low)
+    stack.points[: 2**k, :-1] = np.where(corners == 1, net.high, net.low)
     for t in range(k):
         stack.masks[: 2**k, 0] |= np.uint64(1) << (2 * t + corners[:, t]).astype(np.uint64)
-    stack.count[0] = 2**k
+    stack.cells[0] = 0, 2**k, 0, -1
     return stack
 
 
 def _grown(stack: kernels.Stack) -> kernels.Stack:
     """Twice the room for vertices."""
-    pool = {"points", "errors", "masks"}
-    room = {"new_points", "new_errors", "new_masks", "old_points", "old_errors", "old_masks"}
-    room |= {"pairs", "side", "values", "slacks"}
+    pool = {"points", "masks"}
+    room = {"new_points", "new_masks", "old_points", "old_masks", "pairs", "side", "values"}
     arrays = {}
     for name, array in stack._asdict().items():
         arrays[name] = np.concatenate([array, np.zeros_like(array)]) if name in pool | room else array
