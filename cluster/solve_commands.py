@@ -38,12 +38,16 @@ def lipschitz(
     time_limit: Annotated[
         float, typer.Option(metavar="S", help="Seconds; an open interval then exits with 3.")
     ] = math.inf,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE", help="For d = 2, draw the linear regions (.png, .pdf, .svg).")
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Bound or compute the l_p-Lipschitz constant of one ReLU network, with a witness.
 
     Example: interlip lipschitz net.npz --p 1 --p 2 --p inf --box -1 1
+    For two inputs, with a picture: interlip lipschitz net.npz --method region-enumeration --box -1 1 --plot net.png
     """
     with guarded(debug):
         from solvers.budget import Budget
@@ -57,6 +61,8 @@ def lipschitz(
         network = _reduce(load_network(model), output, margin)
         domain = _domain(network, whole, box, center, radius)
         problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
+        if plot is not None:
+            _check_plot(plot, network)
         answers = lipschitz_solver_named(method).solve_batch(problems, budget=budget)
         if json:
             extra: dict[str, Any] = {"model": model, "output": output, "margin": list(margin) if margin else None}
@@ -64,10 +70,34 @@ def lipschitz(
             emit_json(documents[0] if len(documents) == 1 else documents)
         else:
             _show_bounds(answers)
+        if plot is not None:
+            _draw_regions(plot, network, answers)
         open_ones = [answer for answer in answers if not budget.is_closed(answer.lower, answer.upper)]
         if open_ones:
             say(f"not exact for {len(open_ones)} of {len(answers)}: {open_ones[0].status.advice}")
             raise Exit(EXIT_BUDGET)
+
+
+def _check_plot(path: str, network: ReluNetwork) -> None:
+    """Refuse a picture that cannot be drawn before anything is computed."""
+    from pathlib import Path
+
+    if network.input_dimension != 2:
+        raise InputError(f"--plot draws regions for d = 2 inputs, the network has d = {network.input_dimension}")
+    if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise InputError(f"--plot must name a .png, .pdf or .svg file, got {path!r}")
+    if not Path(path).resolve().parent.is_dir():
+        raise InputError(f"--plot {path}: there is no folder {Path(path).resolve().parent}")
+
+
+def _draw_regions(path: str, network: ReluNetwork, answers: list[LipschitzBounds]) -> None:
+    from tasks.region_figure import region_figure
+
+    try:
+        region_figure(network, answers).savefig(path)
+    except OSError as error:
+        raise InputError(f"--plot {path} cannot be written: {error.strerror or error}") from None
+    say(f"linear regions drawn in {path}")
 
 
 def _reduce(network: ReluNetwork, output: int | None, margin: tuple[int, int] | None) -> ReluNetwork:

@@ -23,7 +23,7 @@ from solvers.regions import ActivationPattern
 from solvers.results import Witness
 from solvers.witnesses import witness_bound
 
-__all__ = ["BoundedPiece", "bounded_pieces"]
+__all__ = ["BoundedPiece", "bounded_pieces", "solid_piece"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,19 +84,20 @@ def bounded_pieces(problem: LipschitzProblem) -> list[BoundedPiece]:
     d = network.input_dimension
     if network.depth == 0:
         box = domain if isinstance(domain, Box) else Box.cube(d)
-        return [_solid(problem, box)]
+        return [solid_piece(problem, box)]
     around_origin = isinstance(domain, WholeSpace) or bool(domain.strictly_contains(np.zeros(d)))
     if network.is_homogeneous and around_origin:
         if d == 1:  # the facets are single points; an interval on either side has the same two regions
-            return [_solid(problem, Box([0.5], [1.0])), _solid(problem, Box([-1.0], [-0.5]))]
+            return [solid_piece(problem, Box([0.5], [1.0])), solid_piece(problem, Box([-1.0], [-0.5]))]
         return [_cone_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0)]
     if isinstance(domain, Box):
-        return [_solid(problem, domain)]
+        return [solid_piece(problem, domain)]
     facets = [_homogenised_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0)]
-    return [_solid(problem, Box.cube(d)), *facets]
+    return [solid_piece(problem, Box.cube(d)), *facets]
 
 
-def _solid(problem: LipschitzProblem, box: Box) -> BoundedPiece:
+def solid_piece(problem: LipschitzProblem, box: Box) -> BoundedPiece:
+    """The network itself on a box: x = u, t = 1."""
     d = problem.network.input_dimension
     lift = np.concatenate([np.eye(d), np.zeros((1, d))])
     return BoundedPiece(problem, problem.network, box, problem.network.weights[0], lift, _last(d), False)

@@ -28,7 +28,7 @@ from solvers.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.witnesses import exact_gradient, rounding_slack
 
 if TYPE_CHECKING:
-    from solvers.lipschitz.region_kernels import Record
+    from solvers.lipschitz.region_state import Record
     from solvers.lipschitz.region_stream import RegionStream
 
 __all__ = ["MOST_INPUTS", "RegionEnumeration"]
@@ -128,7 +128,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         self, case: _Case, budget: Budget, deadline: Deadline
     ) -> tuple[dict[float, float], dict[str, float], bool, Certificate | None]:
         """Upper bound for every dual exponent, statistics, whether all regions were met, certificate."""
-        from solvers.lipschitz import region_kernels as kernels
+        from solvers.lipschitz.region_state import DONE, IMPROVED, PAUSED
         from solvers.lipschitz.region_stream import RegionStream, new_record
 
         any_problem = next(iter(case.problems.values()))
@@ -141,15 +141,15 @@ class RegionEnumeration(AbstractLipschitzSolver):
         for piece in pieces:
             stream = RegionStream(piece, record, emit=lists is not None)
             listed: dict[str, Any] = {"points": [], "patterns": []}
-            steps, code = FIRST_STEPS, kernels.PAUSED
-            while code != kernels.DONE:
+            steps, code = FIRST_STEPS, PAUSED
+            while code != DONE:
                 limit = None if budget.nodes is None else budget.nodes - met
                 if deadline.is_over or (limit is not None and stream.regions >= limit):
                     finished = False
                     break
                 before = deadline.elapsed
                 code = stream.advance(steps, limit)
-                if code == kernels.IMPROVED:
+                if code == IMPROVED:
                     thin += _improve(case, piece, record, stream.centres(), thin < MOST_THIN)
                     continue
                 if lists is not None and not _list_regions(stream, listed, MOST_CERTIFIED - met):

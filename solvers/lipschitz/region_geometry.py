@@ -12,7 +12,7 @@ Sources: Higham 2002, sections 3.1 and 14.4, for the error bounds of sums and of
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -20,11 +20,24 @@ from numpy.typing import NDArray
 
 from solvers.norms import FloatArray
 
-__all__ = ["DOUBT", "CellRows", "RegionNetwork", "Solver", "compose", "bits", "count_bits", "inner", "locate", "sign_by_structure"]
+__all__ = [
+    "DOUBT",
+    "UNIT",
+    "CellRows",
+    "RegionNetwork",
+    "Solver",
+    "bits",
+    "compose",
+    "count_bits",
+    "inner",
+    "locate",
+    "sign_by_structure",
+]
 
 UNIT = 2.0**-52
 # For functions that are called from compiled code only: the way in from Python takes longest to compile.
-inner = numba.njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_WITHIN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner = numba.njit(cache=True, nogil=True, error_model="numpy", **_WITHIN)
 # A sign that float64 and the structure of the layers leave open.
 DOUBT = 2
 
@@ -80,7 +93,7 @@ class CellRows(NamedTuple):
 
 
 class Solver(NamedTuple):
-    """Room for `locate`: rows (F, k + 1), their errors (F,), elimination (F, k), inverse (k, 2 k), the rows chosen (k,)."""
+    """Room for `locate`: rows (F, k + 1), errors (F,), elimination (F, k), inverse (k, 2 k), the rows chosen (k,)."""
 
     rows: FloatArray
     slack: FloatArray
@@ -200,7 +213,7 @@ def sign_by_structure(net, cell, m, i, mask, signs):  # type: ignore[no-untyped-
     return 1 if positive else (-1 if negative else 0)
 
 
-@inner
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
     """The point where the facets of a mask (W,) meet: coordinates in `solver.place`; returns a bound on their error.
 

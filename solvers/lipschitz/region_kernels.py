@@ -1,12 +1,11 @@
 """Compiled subdivision of cells: one layer after the other, depth first, so that only one path of cells is in memory.
 
 A cell is a polytope given by its vertices, each with the mask of all facets that pass through it. A kink that has
-vertices on both sides splits the cell; the new vertices lie on the edges whose ends have opposite signs. Two vertices
-are joined by an edge exactly if no third one lies on all facets that they share (Fukuda and Prodon 1996). Since all
-signs are exact, so is the combinatorics: no region is missed, none is invented.
+vertices on both sides splits the cell (`region_cuts`). Since all signs are exact, so is the combinatorics: no region is
+missed, none is invented.
 
-`advance` works on a stack in arrays that its caller owns. It returns when it needs something: room, time, an exact
-sign, someone to look at a region; called again, it goes on from there.
+`advance` works on a stack in arrays that its caller owns (`region_state`). It returns when it needs something: room,
+time, an exact sign, someone to look at a region; called again, it goes on from there.
 
 Source: Berzins 2023, Polyhedral Complex Extraction from ReLU Networks using Edge Subdivision, for subdivision through
 signs at vertices.
@@ -14,116 +13,30 @@ signs at vertices.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from solvers.lipschitz.region_geometry import DOUBT, UNIT, bits, compose, count_bits, inner, locate, sign_by_structure
-from solvers.norms import FloatArray
+from solvers.lipschitz.region_cuts import look, mark, split
+from solvers.lipschitz.region_geometry import UNIT, compose, inner
+from solvers.lipschitz.region_state import (
+    ANSWERED,
+    ASKED,
+    COUNT,
+    DONE,
+    DRAIN,
+    IMPROVED,
+    LAYER,
+    NEXT,
+    PAUSED,
+    QUESTION,
+    REGIONS,
+    SEEN,
+    START,
+    STEPS,
+    TOP,
+)
 
-__all__ = [
-    "DONE",
-    "DRAIN",
-    "GROW",
-    "IMPROVED",
-    "PAUSED",
-    "QUESTION",
-    "REGIONS",
-    "STEPS",
-    "TOP",
-    "Emission",
-    "Questions",
-    "Record",
-    "Stack",
-    "advance",
-]
-
-# Why `advance` came back.
-DONE, PAUSED, GROW, QUESTION, IMPROVED, DRAIN = range(6)
-# Places in `Stack.state`: index of the topmost cell, regions and steps so far, whether the topmost region was looked
-# at, questions about the topmost cell that were answered, and all that were asked.
-TOP, REGIONS, STEPS, SEEN, ANSWERED, ASKED = range(6)
-# Columns of `Stack.cells`.
-START, COUNT, LAYER, NEXT = range(4)
-
-# Vertices are interpolated along their edges up to this error, relative to the narrowest side of the box.
-INTERPOLATED = 1e-11
-
-_ONE, _ZERO = np.uint64(1), np.uint64(0)
-
-
-class Stack(NamedTuple):
-    """Cells that wait, the last one on top.
-
-    Attributes:
-        cells: (C, 4): first vertex and number of vertices in the pool, layer, and the next kink of the layer to try, -1
-            before the layer is looked at.
-        signs: (C, L, n) int8; 0 for undecided and for identically zero pre-activations.
-        points (P, k + 1), masks (P, W): the pool of vertices; the last column bounds the error of the coordinates.
-        crossing (L, n), crossings (L,): neurons of a layer that change sign on the current cell of the layer below.
-        base: (d,): part of the gradient that is common to all regions of the current cell of the last layer but one.
-        state: counters.
-        new_points, new_masks, old_points, old_masks, pairs (Q, 2), side (Q,), values (Q, 2): room for a split; values
-            hold a pre-activation and its tolerance.
-        sides (2, n), sums (n,): vertices below and above every kink of a layer, pre-activations.
-    """
-
-    cells: NDArray[np.int64]
-    signs: NDArray[np.int8]
-    points: FloatArray
-    masks: NDArray[np.uint64]
-    crossing: NDArray[np.int64]
-    crossings: NDArray[np.int64]
-    base: FloatArray
-    state: NDArray[np.int64]
-    new_points: FloatArray
-    new_masks: NDArray[np.uint64]
-    old_points: FloatArray
-    old_masks: NDArray[np.uint64]
-    pairs: NDArray[np.int64]
-    side: NDArray[np.int8]
-    values: FloatArray
-    sides: NDArray[np.int64]
-    sums: FloatArray
-
-
-class Questions(NamedTuple):
-    """Signs that exact arithmetic has to tell: of `neuron` of the topmost cell's layer at pool row `vertex`."""
-
-    vertex: NDArray[np.int64]
-    neuron: NDArray[np.int64]
-    sign: NDArray[np.int8]
-
-
-class Record(NamedTuple):
-    """Longest gradients.
-
-    Attributes:
-        exponents: (E,) dual exponents.
-        top: (E,): largest norm so far.
-        screen: (E,): regions with longer gradients are shown to the caller.
-        gradient: (d,), of the last region.
-    """
-
-    exponents: FloatArray
-    top: FloatArray
-    screen: FloatArray
-    gradient: FloatArray
-
-
-class Emission(NamedTuple):
-    """Regions for the caller: signs (R, L, n), gradients (R, d), first vertex and number (R, 2), vertices (V, k).
-
-    `used` holds the numbers of regions and vertices written; no regions are written where R = 0.
-    """
-
-    signs: NDArray[np.int8]
-    gradients: FloatArray
-    spans: NDArray[np.int64]
-    points: FloatArray
-    used: NDArray[np.int64]
+__all__ = ["advance"]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -164,28 +77,11 @@ def advance(net, cell, solver, stack, questions, record, emission, most_steps, m
             state[REGIONS] += 1
             state[SEEN] = 0
             continue
-        code = _split(net, cell, solver, stack, questions, c, m)
+        code = split(net, cell, solver, stack, questions, c, m)
         if code != DONE:
             return code
         state[ANSWERED] = 0
     return PAUSED
-
-
-@inner
-def _answer(stack, questions, asked, i, v):  # type: ignore[no-untyped-def]
-    """The sign that was told for the question with number `asked`; DOUBT enters it as a new one."""
-    if asked < stack.state[ANSWERED]:
-        return np.int64(questions.sign[asked]), asked + 1
-    if asked < len(questions.sign):
-        questions.vertex[asked] = v
-        questions.neuron[asked] = i
-        asked += 1
-    return DOUBT, asked
-
-
-@inner
-def _mark(stack, v, facet):  # type: ignore[no-untyped-def]
-    stack.masks[v, facet >> 6] |= _ONE << np.uint64(facet & 63)
 
 
 @inner
@@ -213,45 +109,8 @@ def _count_sides(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _look(net, cell, stack, questions, asked, c, m, i):  # type: ignore[no-untyped-def]
-    """Sides of all vertices of a cell at one kink, in `side`, with values and tolerances where no question is open.
-
-    Returns:
-        Vertices below, above, in doubt; questions asked in all.
-    """
-    first, total, k = stack.cells[c, START], stack.cells[c, COUNT], len(net.low)
-    fixed = 1.01 * (cell.errors[m, i] + (k + 4) * UNIT * cell.sizes[m, i])
-    length = 1.01 * cell.lengths[m, i]
-    below, above, doubts = 0, 0, 0
-    for r in range(total):
-        v = first + r
-        value = cell.rows[m, k, i]
-        for t in range(k):
-            value += cell.rows[m, t, i] * stack.points[v, t]
-        tolerance = fixed + length * stack.points[v, k]
-        stack.values[r, 0] = value
-        stack.values[r, 1] = tolerance
-        if value > tolerance:
-            s = 1
-        elif value < -tolerance:
-            s = -1
-        else:
-            s = sign_by_structure(net, cell, m, i, stack.masks[v], stack.signs[c])
-            if s == DOUBT:
-                s, asked = _answer(stack, questions, asked, i, v)
-        stack.side[r] = s
-        if s == DOUBT:
-            doubts += 1
-        elif s > 0:
-            above += 1
-        elif s < 0:
-            below += 1
-    return below, above, doubts, asked
-
-
-@inner
 def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-def]
-    """Decide all neurons of a layer that keep one sign on the cell, list the others; False where signs are asked for."""
+    """Decide the neurons of a layer that keep one sign on the cell, list the others; False where it asks for signs."""
     total, signs, k = stack.cells[c, COUNT], stack.signs[c], len(net.low)
     crossings, asked, complete = 0, 0, True
     _count_sides(net, cell, stack, c, m)
@@ -263,14 +122,14 @@ def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-d
             continue
         below, above = stack.sides[0, i], stack.sides[1, i]
         if below + above < total and (below == 0 or above == 0):
-            below, above, doubts, asked = _look(net, cell, stack, questions, asked, c, m, i)
+            below, above, doubts, asked = look(net, cell, stack, questions, asked, c, m, i)
             if doubts > 0:
                 complete = False
                 continue
             if (below == 0) != (above == 0):
                 for r in range(total):
                     if stack.side[r] == 0:
-                        _mark(stack, stack.cells[c, START] + r, net.facet[m, i])
+                        mark(stack, stack.cells[c, START] + r, net.facet[m, i])
         if above > 0 and below > 0:
             signs[m, i] = 0
             stack.crossing[m, crossings] = i
@@ -284,158 +143,6 @@ def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-d
         signs[m, i] = signs[m, net.head[m, i]] * net.turn[m, i]
     stack.crossings[m] = crossings
     return True
-
-
-@inner
-def _split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untyped-def]
-    """Cut the topmost cell along the next crossing kink, or decide it where it no longer crosses."""
-    i = stack.crossing[m, stack.cells[c, NEXT]]
-    first, total = stack.cells[c, START], stack.cells[c, COUNT]
-    k, words = len(net.low), stack.masks.shape[1]
-    facet = net.facet[m, i]
-    below, above, doubts, asked = _look(net, cell, stack, questions, 0, c, m, i)
-    if doubts > 0:
-        stack.state[ASKED] = asked
-        return QUESTION
-    if above == 0 or below == 0:
-        for r in range(total):
-            if stack.side[r] == 0:
-                _mark(stack, first + r, facet)
-        _decide(net, stack, c, m, i, 1 if above > 0 else -1)
-        stack.cells[c, NEXT] += 1
-        return DONE
-    fresh = 0
-    for a in range(total):
-        if stack.side[a] <= 0:
-            continue
-        simple = count_bits(stack.masks[first + a]) == k
-        for b in range(total):
-            if stack.side[b] >= 0:
-                continue
-            shared = 0
-            for w in range(words):
-                shared += bits(stack.masks[first + a, w] & stack.masks[first + b, w])
-            if shared < k - 1:
-                continue
-            for w in range(words):
-                stack.new_masks[fresh, w] = stack.masks[first + a, w] & stack.masks[first + b, w]
-            if not (simple or count_bits(stack.masks[first + b]) == k) and _covered(stack, first, total, a, b, fresh):
-                continue
-            stack.pairs[fresh, 0] = a
-            stack.pairs[fresh, 1] = b
-            fresh += 1
-            if fresh == len(stack.side) - 1:
-                return GROW
-    if first + 2 * (total + fresh) > len(stack.points) or total + fresh > len(stack.side):
-        return GROW
-    for r in range(fresh):
-        stack.new_masks[r, facet >> 6] |= _ONE << np.uint64(facet & 63)
-        _place(net, cell, solver, stack, first, r)
-    for r in range(total):
-        if stack.side[r] == 0:
-            _mark(stack, first + r, facet)
-        for t in range(k + 1):
-            stack.old_points[r, t] = stack.points[first + r, t]
-        for w in range(words):
-            stack.old_masks[r, w] = stack.masks[first + r, w]
-    middle = _write(stack, first, total, fresh, -1)
-    end = _write(stack, middle, total, fresh, 1)
-    stack.cells[c, COUNT] = middle - first
-    stack.cells[c, NEXT] += 1
-    stack.cells[c + 1, START] = middle
-    stack.cells[c + 1, COUNT] = end - middle
-    stack.cells[c + 1, LAYER] = m
-    stack.cells[c + 1, NEXT] = stack.cells[c, NEXT]
-    for layer in range(m + 1):
-        for j in range(net.widths[layer]):
-            stack.signs[c + 1, layer, j] = stack.signs[c, layer, j]
-    _decide(net, stack, c, m, i, -1)
-    _decide(net, stack, c + 1, m, i, 1)
-    stack.state[TOP] = c + 1
-    return DONE
-
-
-@inner
-def _place(net, cell, solver, stack, first, r):  # type: ignore[no-untyped-def]
-    """Coordinates of a new vertex and a bound on their error: between the ends of its edge, or from its facets.
-
-    On the edge, at t* = s_a* / (s_a* - s_b*), the error is at most the larger one of the ends, plus |t - t*| times the
-    edge, with |t - t*| <= (largest error of s_a, s_b) / (s_a* - s_b*). Errors grow from edge to edge; when they are no
-    longer tiny the vertex is computed afresh.
-    """
-    a, b = stack.pairs[r, 0], stack.pairs[r, 1]
-    va, vb = first + a, first + b
-    k = len(net.low)
-    above, below = stack.values[a, 0], -stack.values[b, 0]
-    slack_a, slack_b = stack.values[a, 1], stack.values[b, 1]
-    error, share, narrow = np.inf, 0.5, np.inf
-    for t in range(k):
-        narrow = min(narrow, net.high[t] - net.low[t])
-    if above > slack_a and below > slack_b:
-        share = above / (above + below)
-        edge, size = 0.0, 0.0
-        for t in range(k):
-            edge = max(edge, abs(stack.points[va, t] - stack.points[vb, t]))
-            size = max(size, abs(stack.points[va, t]), abs(stack.points[vb, t]))
-        gap = (above - slack_a) + (below - slack_b)
-        error = max(stack.points[va, k], stack.points[vb, k])
-        error += 1.01 * (max(slack_a, slack_b) / gap + 4.0 * UNIT) * edge + 4.0 * UNIT * size
-    if not error <= INTERPOLATED * narrow:
-        exact = locate(net, cell, stack.new_masks[r], solver)
-        if not exact >= error:
-            stack.new_points[r, k] = exact
-            for t in range(k):
-                stack.new_points[r, t] = solver.place[t]
-            return
-    stack.new_points[r, k] = error
-    for t in range(k):
-        stack.new_points[r, t] = stack.points[va, t] + share * (stack.points[vb, t] - stack.points[va, t])
-
-
-@inner
-def _decide(net, stack, c, m, head, sign):  # type: ignore[no-untyped-def]
-    """Enter the sign of a neuron and of those whose rows are its multiples."""
-    j = head
-    while j >= 0:
-        stack.signs[c, m, j] = sign * net.turn[m, j]
-        j = net.sibling[m, j]
-
-
-@inner
-def _covered(stack, first, total, a, b, fresh):  # type: ignore[no-untyped-def]
-    """Whether a third vertex lies on all facets that two share, as written in new_masks[fresh]: then no edge joins them."""
-    words = stack.masks.shape[1]
-    for r in range(total):
-        if r == a or r == b:
-            continue
-        inside = True
-        for w in range(words):
-            if stack.new_masks[fresh, w] & ~stack.masks[first + r, w] != _ZERO:
-                inside = False
-                break
-        if inside:
-            return True
-    return False
-
-
-@inner
-def _write(stack, at, total, fresh, side):  # type: ignore[no-untyped-def]
-    """Vertices of one half of a split cell, from row `at` of the pool on; returns the row behind them."""
-    columns, words = stack.points.shape[1], stack.masks.shape[1]
-    for r in range(total):
-        if stack.side[r] == side or stack.side[r] == 0:
-            for t in range(columns):
-                stack.points[at, t] = stack.old_points[r, t]
-            for w in range(words):
-                stack.masks[at, w] = stack.old_masks[r, w]
-            at += 1
-    for r in range(fresh):
-        for t in range(columns):
-            stack.points[at, t] = stack.new_points[r, t]
-        for w in range(words):
-            stack.masks[at, w] = stack.new_masks[r, w]
-        at += 1
-    return at
 
 
 @inner

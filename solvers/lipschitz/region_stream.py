@@ -1,4 +1,4 @@
-"""All regions of one bounded piece, one after the other: the arrays of `region_kernels`, and answers to its questions."""
+"""All regions of one bounded piece, one after the other: owns the arrays of `region_kernels`, answers its questions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from fractions import Fraction
 import numpy as np
 
 from solvers.facets import BoundedPiece
-from solvers.lipschitz import region_kernels as kernels
+from solvers.lipschitz import region_state as state
 from solvers.lipschitz.exact_nodes import parallel_rows
 from solvers.lipschitz.exact_vertices import ExactCell
 from solvers.lipschitz.region_geometry import CellRows, RegionNetwork, Solver
+from solvers.lipschitz.region_kernels import advance
 from solvers.norms import FloatArray
 from solvers.regions import ActivationPattern
 
@@ -69,7 +70,8 @@ def padded_network(piece: BoundedPiece) -> RegionNetwork:
     inputs[: len(piece.inputs)] = piece.inputs
     separate = piece.inputs.shape != network.weights[0].shape or bool((piece.inputs != network.weights[0]).any())
     low, high = piece.box.lower.copy(), piece.box.upper.copy()
-    return RegionNetwork(weights, biases, np.array(widths), head, turn, sibling, facet, output, inputs, low, high, separate)
+    layers = (weights, biases, np.array(widths), head, turn, sibling, facet)
+    return RegionNetwork(*layers, output, inputs, low, high, separate)
 
 
 class RegionStream:
@@ -81,7 +83,7 @@ class RegionStream:
         exact_signs: how many signs exact arithmetic had to tell.
     """
 
-    def __init__(self, piece: BoundedPiece, record: kernels.Record, *, emit: bool = False) -> None:
+    def __init__(self, piece: BoundedPiece, record: state.Record, *, emit: bool = False) -> None:
         self.piece, self.record, self.exact_signs = piece, record, 0
         self._net = net = padded_network(piece)
         depth, n = net.biases.shape
@@ -104,7 +106,9 @@ class RegionStream:
             np.zeros(facets, dtype=np.bool_),
             np.zeros(k, dtype=np.bool_),
         )
-        self._questions = kernels.Questions(*(np.zeros(64, dtype=t) for t in (np.int64, np.int64, np.int8)))
+        self._questions = state.Questions(
+            np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int8)
+        )
         self._exact = ExactCell(piece.network, piece.box, n)
         self._stack = _stack(net, d)
         self._emission = _emission(net, d, EMITTED if emit else 0)
@@ -112,12 +116,12 @@ class RegionStream:
     @property
     def regions(self) -> int:
         """Regions met so far."""
-        return int(self._stack.state[kernels.REGIONS])
+        return int(self._stack.state[state.REGIONS])
 
     @property
     def steps(self) -> int:
         """Cells looked at so far, regions included."""
-        return int(self._stack.state[kernels.STEPS])
+        return int(self._stack.state[state.STEPS])
 
     def advance(self, most_steps: int, most_regions: int | None = None) -> int:
         """Go on for at most so many steps; `most_regions` counts from the start.
@@ -131,7 +135,7 @@ class RegionStream:
         limit = np.iinfo(np.int64).max if most_regions is None else most_regions
         while True:
             code = int(
-                kernels.advance(
+                advance(
                     self._net,
                     self._cell,
                     self._solver,
@@ -143,33 +147,33 @@ class RegionStream:
                     limit,
                 )
             )
-            if code == kernels.GROW:
+            if code == state.GROW:
                 self._stack = _grown(self._stack)
-            elif code == kernels.QUESTION:
+            elif code == state.QUESTION:
                 self._answer()
             else:
                 return code
 
     def _answer(self) -> None:
         """Tell the signs that were asked for."""
-        state, asked = self._stack.state, self._questions
-        cell = int(state[kernels.TOP])
-        signs, layer = self._stack.signs[cell], int(self._stack.cells[cell, kernels.LAYER])
+        counters, asked = self._stack.state, self._questions
+        cell = int(counters[state.TOP])
+        signs, layer = self._stack.signs[cell], int(self._stack.cells[cell, state.LAYER])
         known: dict[int, list[Fraction]] = {}
-        for r in range(int(state[kernels.ANSWERED]), int(state[kernels.ASKED])):
+        for r in range(int(counters[state.ANSWERED]), int(counters[state.ASKED])):
             v = int(asked.vertex[r])
             if v not in known:
                 known[v] = self._exact.vertex(signs, self._stack.masks[v])
             asked.sign[r] = self._exact.sign(signs, layer, int(asked.neuron[r]), known[v])
-        self.exact_signs += int(state[kernels.ASKED] - state[kernels.ANSWERED])
-        state[kernels.ANSWERED] = state[kernels.ASKED]
-        if state[kernels.ASKED] == len(asked.sign):
-            self._questions = kernels.Questions(*(np.concatenate([a, np.zeros_like(a)]) for a in asked))
+        self.exact_signs += int(counters[state.ASKED] - counters[state.ANSWERED])
+        counters[state.ANSWERED] = counters[state.ASKED]
+        if counters[state.ASKED] == len(asked.sign):
+            self._questions = state.Questions(*(np.concatenate([a, np.zeros_like(a)]) for a in asked))
 
     def centres(self) -> Iterator[FloatArray]:
         """Points (k,) that should lie inside the current region: the mean of its vertices, then of the exact ones."""
-        cell = int(self._stack.state[kernels.TOP])
-        start, count = self._stack.cells[cell, kernels.START], self._stack.cells[cell, kernels.COUNT]
+        cell = int(self._stack.state[state.TOP])
+        start, count = self._stack.cells[cell, state.START], self._stack.cells[cell, state.COUNT]
         own = slice(start, start + count)
         yield self._stack.points[own, :-1].mean(axis=0)
         signs, masks = self._stack.signs[cell], self._stack.masks[own]
@@ -185,7 +189,7 @@ class RegionStream:
             own = slice(e.spans[r, 0], e.spans[r].sum())
             yield Region(pattern, e.points[own].copy(), e.gradients[r].copy())
         e.used[:] = 0
-        most = int(self._stack.cells[:, kernels.COUNT].max())
+        most = int(self._stack.cells[:, state.COUNT].max())
         if most > len(e.points) // 8:
             self._emission = _emission(self._net, e.gradients.shape[1], len(e.spans), 16 * most)
 
@@ -197,23 +201,23 @@ class RegionStream:
 def stream_regions(piece: BoundedPiece) -> Iterator[Region]:
     """Every linear region of a piece with at least one hidden layer, once."""
     none = np.zeros(0)
-    record = kernels.Record(none, none, none, np.zeros(piece.inputs.shape[1]))
+    record = state.Record(none, none, none, np.zeros(piece.inputs.shape[1]))
     stream = RegionStream(piece, record, emit=True)
-    code = kernels.PAUSED
-    while code != kernels.DONE:
+    code = state.PAUSED
+    while code != state.DONE:
         code = stream.advance(1 << 20)
         yield from stream.emitted()
 
 
-def new_record(exponents: Sequence[float], screens: Sequence[float], dimension: int) -> kernels.Record:
+def new_record(exponents: Sequence[float], screens: Sequence[float], dimension: int) -> state.Record:
     """A record for gradients (d,) in which nothing was seen yet."""
     q = np.array(exponents, dtype=np.float64)
-    return kernels.Record(q, np.full(len(q), -1.0), np.array(screens, dtype=np.float64), np.zeros(dimension))
+    return state.Record(q, np.full(len(q), -1.0), np.array(screens, dtype=np.float64), np.zeros(dimension))
 
 
-def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> kernels.Emission:
+def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> state.Emission:
     depth, n = net.biases.shape
-    return kernels.Emission(
+    return state.Emission(
         np.zeros((regions, depth, n), dtype=np.int8),
         np.zeros((regions, d)),
         np.zeros((regions, 2), dtype=np.int64),
@@ -222,13 +226,13 @@ def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> k
     )
 
 
-def _stack(net: RegionNetwork, d: int) -> kernels.Stack:
+def _stack(net: RegionNetwork, d: int) -> state.Stack:
     """The box as the only cell."""
     depth, n = net.biases.shape
     k = len(net.low)
     words = -(-(2 * k + depth * n) // 64)
     cells, pool, room = depth * n + 2, 16 * 2**k + 512, 4 * 2**k + 64
-    stack = kernels.Stack(
+    stack = state.Stack(
         np.zeros((cells, 4), dtype=np.int64),
         np.zeros((cells, depth, n), dtype=np.int8),
         np.zeros((pool, k + 1)),
@@ -255,11 +259,11 @@ def _stack(net: RegionNetwork, d: int) -> kernels.Stack:
     return stack
 
 
-def _grown(stack: kernels.Stack) -> kernels.Stack:
+def _grown(stack: state.Stack) -> state.Stack:
     """Twice the room for vertices."""
     pool = {"points", "masks"}
     room = {"new_points", "new_masks", "old_points", "old_masks", "pairs", "side", "values"}
     arrays = {}
     for name, array in stack._asdict().items():
         arrays[name] = np.concatenate([array, np.zeros_like(array)]) if name in pool | room else array
-    return kernels.Stack(**arrays)
+    return state.Stack(**arrays)
