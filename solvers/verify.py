@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from solvers.checkers._base import CertificateChecker, Check
+from solvers.checkers.region_list import check_region_list
 from solvers.domains import Box
 from solvers.exact_arithmetic import norm_at_least
 from solvers.problems import LipschitzProblem
@@ -22,7 +23,9 @@ from solvers.witnesses import exact_gradient
 __all__ = ["CERTIFICATE_CHECKERS", "Check", "check_witness"]
 
 # Kind of certificate -> who replays it.
-CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {}
+CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {
+    "region-list": check_region_list,
+}
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
 GRADIENT_TOLERANCE = 1e-9
 
