@@ -53,10 +53,12 @@ class BranchAndBound(AbstractLipschitzSolver):
     """Exact for any depth and p; under a budget the interval that is proved by then.
 
     Attributes:
-        batch: nodes expanded in a round.
+        batch: nodes that a round starts from.
+        steps: nodes split below each of them, depth first.
     """
 
-    batch: int = 32
+    batch: int = 16
+    steps: int = 64
     name: ClassVar[str] = "branch-and-bound"
     summary: ClassVar[str] = "exact for any depth and p: branch and bound over activation patterns"
     gives: ClassVar[Gives] = Gives.BOTH
@@ -96,6 +98,7 @@ class BranchAndBound(AbstractLipschitzSolver):
         self, problem: LipschitzProblem, product: float, incumbent: _Incumbent, budget: Budget, deadline: Deadline
     ) -> tuple[float, bool, dict[str, float]]:
         """Upper bound, whether the search came to its end, statistics."""
+        from solvers.lipschitz.directions import dual_directions
         from solvers.lipschitz.search_nodes import Expansion, Node, PieceArrays, expand, root_node
 
         pieces = bounded_pieces(problem)
@@ -104,35 +107,41 @@ class BranchAndBound(AbstractLipschitzSolver):
         gap = budget.relative_gap if budget.relative_gap > 1e-6 else 1e-11
         queue: list[tuple[float, int, Node]] = []
         order = itertools.count()
-        settled, expanded, programs, thin, longest = 0.0, 0, 0, 0, 0
-        stuck = 0
+        settled = 0.0
+        counts = {"nodes": 0, "lp_solves": 0, "exact_checks": 0, "unsettled_leaves": 0}
+        longest = 0
 
         def floor() -> float:
             return incumbent.lower * (1 + gap) + 16 * slack if incumbent.witness is not None else 0.0
 
         def enter(found: Expansion) -> None:
-            nonlocal settled, programs, thin, stuck
-            programs, thin = programs + found.programs, thin + found.thin
+            nonlocal settled
+            counts["nodes"] += found.expanded
+            counts["lp_solves"] += found.programs
+            counts["exact_checks"] += found.thin
             settled = max(settled, found.discarded)
             for piece, point in found.candidates:
                 incumbent.offer(*pieces[piece].lower_bound(point))
             for node in found.nodes:
-                if node.layer < arrays[node.piece].biases.shape[0]:
+                if node.split[0] < problem.network.depth:
                     heapq.heappush(queue, (-node.bound, next(order), node))
                     continue
-                if node.point is not None:
+                if not np.isnan(node.point).any():
                     incumbent.offer(*pieces[node.piece].lower_bound(node.point))
                 if node.bound > floor():
-                    stuck += 1
+                    counts["unsettled_leaves"] += 1
                 settled = max(settled, node.bound)
 
+        directions = dual_directions(problem.network, problem.dual_p, floor())
         arrays: list[PieceArrays] = []
         for index, piece in enumerate(pieces):
-            arrays.append(PieceArrays.of(piece))
             if deadline.is_over:
                 return product, False, {"nodes": 0.0}
-            enter(root_node(arrays, index, floor(), incumbent.lower, True))
+            arrays.append(PieceArrays.of(piece, directions))
+            if directions is None or len(directions):
+                enter(root_node(arrays, index, floor(), incumbent.lower))
         finished = False
+        rounds = 0
         while True:
             while queue and -queue[0][0] <= floor():
                 settled = max(settled, -heapq.heappop(queue)[0])
@@ -142,9 +151,14 @@ class BranchAndBound(AbstractLipschitzSolver):
             if -queue[0][0] <= settled and not budget.is_closed(incumbent.lower, settled):
                 finished = True  # a leaf that could not be settled is above all that is open
                 break
-            if deadline.is_over or (budget.nodes is not None and expanded >= budget.nodes):
+            if deadline.is_over or (budget.nodes is not None and counts["nodes"] >= budget.nodes):
                 break
-            room = self.batch if budget.nodes is None else min(self.batch, budget.nodes - expanded)
+            room = self.batch if budget.nodes is None else min(self.batch, budget.nodes - counts["nodes"])
+            # Short rounds first: the incumbent rises most in the beginning, and a short time limit is kept.
+            steps = min(self.steps, 4 << min(rounds, 20))
+            if budget.nodes is not None:
+                steps = min(steps, max(1, (budget.nodes - counts["nodes"]) // room))
+            rounds += 1
             nodes: list[Node] = []
             while queue and len(nodes) < room:
                 bound, _, node = heapq.heappop(queue)
@@ -152,17 +166,13 @@ class BranchAndBound(AbstractLipschitzSolver):
                     settled = max(settled, -bound)
                     continue
                 nodes.append(node)
-            expanded += len(nodes)
             longest = max(longest, len(queue))
-            enter(expand(nodes, arrays, floor(), incumbent.lower))
+            enter(expand(nodes, arrays, floor(), incumbent.lower, steps))
         # Directions are dropped one by one for staying below the floor.
         upper = max(settled, -queue[0][0] if queue else 0.0, floor())
         stats = {
-            "nodes": float(expanded),
+            **{name: float(count) for name, count in counts.items()},
             "pieces": float(len(pieces)),
-            "lp_solves": float(programs),
-            "exact_checks": float(thin),
-            "unsettled_leaves": float(stuck),
             "longest_queue": float(longest),
         }
         return upper, finished, stats

@@ -16,7 +16,7 @@ from solvers.exact_arithmetic import DyadicArray
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
 
-__all__ = ["exact_affine_rows", "has_no_interior", "parallel_rows"]
+__all__ = ["empty_by_exact_multipliers", "exact_affine_rows", "parallel_rows"]
 
 # Multiplications that one exact evaluation may take.
 MOST_EXACT = 500_000
@@ -66,35 +66,35 @@ def exact_affine_rows(network: ReluNetwork, signs: NDArray[np.int8], layer: int)
     return found
 
 
-def has_no_interior(
+def empty_by_exact_multipliers(
     rows: Sequence[Sequence[Fraction]], low: FloatArray, high: FloatArray, multipliers: Sequence[float]
-) -> bool:
-    """Whether no point of the box satisfies all rows a x + b > 0, proved in exact arithmetic.
+) -> list[tuple[int, Fraction]] | None:
+    """A proof in exact arithmetic that no point of the box satisfies all rows a x + b > 0.
 
     Args:
         rows: k slopes and the constant of each.
         multipliers: nearly those of a proof; only which of them are positive is used.
-
-    Exact multipliers y >= 0, not all 0, are looked for on the rows whose approximate ones are positive, such that the
-    slopes of y A vanish where they nearly do. If max over the box of y (A x + b) <= 0, then some row is never positive
-    while the others are.
+    Returns:
+        Rows with multipliers y >= 0, not all 0, such that max over the box of y (A x + b) <= 0: then some row is never
+        positive while the others are. None if there is no such proof on the rows whose approximate multipliers are
+        positive, with slopes of y A that vanish where they nearly do.
     """
     top = max(multipliers, default=0.0)
     support = [i for i, y in enumerate(multipliers) if y > 1e-7 * top]
     if not support:
-        return False
+        return None
     k = len(low)
     slopes = [sum(multipliers[i] * float(rows[i][j]) for i in support) for j in range(k)]
     sizes = [sum(multipliers[i] * abs(float(rows[i][j])) for i in support) for j in range(k)]
     vanishing = [j for j in range(k) if abs(slopes[j]) <= 1e-7 * sizes[j]]
     y = _only_null_vector([[rows[i][j] for i in support] for j in vanishing], len(support))
     if y is None:
-        return False
+        return None
     total = sum((v * rows[i][k] for v, i in zip(y, support, strict=True)), Fraction(0))
     for j in range(k):
         slope = sum((v * rows[i][j] for v, i in zip(y, support, strict=True)), Fraction(0))
         total += slope * Fraction(float(high[j] if slope > 0 else low[j]))
-    return total <= 0
+    return list(zip(support, y, strict=True)) if total <= 0 else None
 
 
 def _only_null_vector(matrix: list[list[Fraction]], columns: int) -> list[Fraction] | None:

@@ -24,15 +24,17 @@ __all__ = ["Propagation", "propagation_bound"]
 
 def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = None) -> float:
     """A proved upper bound of Lip_p(f; X), rounded upward; inf for L = 0 and where the deadline passes first."""
+    from solvers.lipschitz.directions import dual_directions
     from solvers.lipschitz.search_nodes import PieceArrays, root_node
 
     if problem.network.depth == 0:
         return np.inf
     largest = 0.0
+    directions = dual_directions(problem.network, problem.dual_p)
     for piece in bounded_pieces(problem):
         if deadline is not None and deadline.is_over:
             return np.inf
-        found = root_node([PieceArrays.of(piece)], 0, -np.inf, np.inf, False)
+        found = root_node([PieceArrays.of(piece, directions)], 0, -np.inf, np.inf)
         largest = max([largest, found.discarded, *(node.bound for node in found.nodes)])
     return largest
 

@@ -224,31 +224,24 @@ def pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high
 
 
 @numba.njit(cache=True, nogil=True)
-def directional_bounds(rows, u_low, u_high, signs, count, directions, chosen, largest, smallest):  # type: ignore[no-untyped-def]
-    """Ranges of <grad f, c> over all completions of the pattern: each neuron is set to its best, separately for each c.
+def directional_bounds(rows, low, high, count, directions, largest, smallest):  # type: ignore[no-untyped-def]
+    """Ranges of <g, c> over g = sum_i x_i rows_i with x_i in [low_i, high_i], for every row c of `directions` (C, d).
 
     Args:
-        rows, u_low, u_high: from `pull_back`; signs: (n,) of that layer; count: its neurons.
-        directions: (C, d); chosen: indices of those that are asked for.
-        largest, smallest: (C',), filled.
+        count: rows used; largest, smallest: (C,), filled.
     """
     d = rows.shape[1]
-    for e in range(len(chosen)):
-        high, low = 0.0, 0.0
-        c = directions[chosen[e]]
+    for e in range(len(directions)):
+        above, beneath = 0.0, 0.0
+        c = directions[e]
         for i in range(count):
-            if signs[i] < 0:
+            if low[i] == 0.0 and high[i] == 0.0:
                 continue
             s = 0.0
             for t in range(d):
                 s += rows[i, t] * c[t]
-            if s >= 0.0:
-                a, b = u_low[i] * s, u_high[i] * s
-            else:
-                a, b = u_high[i] * s, u_low[i] * s
-            if signs[i] == 0:
-                a, b = min(a, 0.0), max(b, 0.0)
-            low += a
-            high += b
-        largest[e] = high
-        smallest[e] = low
+            x, y = low[i] * s, high[i] * s
+            above += max(x, y)
+            beneath += min(x, y)
+        largest[e] = above
+        smallest[e] = beneath

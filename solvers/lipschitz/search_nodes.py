@@ -1,55 +1,48 @@
 """Nodes of branch and bound and their expansion: a pure function of nodes, free of queues, clocks and cluster.
 
 A node is a bounded piece of the problem (`solvers.facets`) with a partial activation pattern, layers decided in their
-order: then the pre-activations of the first undecided layer are affine, and the node is exactly a polytope.
+order: then the pre-activations of the first undecided layer are affine, and the node is exactly a polytope. The search
+below a node is compiled (`subtree_search`); what rounding hides is settled here, in exact arithmetic.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.facets import BoundedPiece
 from solvers.lipschitz import node_kernels
-from solvers.lipschitz.exact_nodes import exact_affine_rows, has_no_interior, parallel_rows
+from solvers.lipschitz.exact_nodes import empty_by_exact_multipliers, exact_affine_rows, parallel_rows
+from solvers.lipschitz.gradient_bounds import gradient_bound, gradient_of
 from solvers.lipschitz.propagation_kernels import EMPTY, flat_rows, propagate
+from solvers.lipschitz.search_tree import BOUNDED, CONSTANT, EMPTY_ROWS, Leaf, no_log, read_log, room_for
+from solvers.lipschitz.subtree_search import THIN, KernelArrays, search_subtree
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
 from solvers.witnesses import rounding_slack
 
 __all__ = ["Expansion", "Node", "PieceArrays", "expand", "root_node"]
 
-# Distance to the nearest kink below which an interior is left to exact arithmetic.
-THIN = 1e-9
-# Sign vectors that are looked at all at once for gradients in l_1.
-MOST_SIGNED = 12
+
+# Dimensions up to which linear programs decide neurons of all layers, not only of the last.
+FEW_DIMENSIONS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PieceArrays:
-    """A bounded piece as padded arrays for the kernels; see `propagation_kernels` for their meaning."""
+    """A bounded piece with at least one hidden layer, as arrays for the kernels."""
 
     network: ReluNetwork
-    q: float
-    slack: float
-    weights: FloatArray
-    biases: FloatArray
-    widths: NDArray[np.int64]
-    group: NDArray[np.int64]
-    turn: NDArray[np.int8]
-    low: FloatArray
-    high: FloatArray
-    output: FloatArray
-    inputs: FloatArray
-    directions: FloatArray
+    kernel: KernelArrays
 
     @classmethod
-    def of(cls, piece: BoundedPiece) -> PieceArrays:
-        """Pad the layers of a piece with at least one hidden layer."""
+    def of(cls, piece: BoundedPiece, directions: FloatArray | None) -> PieceArrays:
+        """Pad the layers of a piece; `directions` as `directions.dual_directions` gives them."""
         network, q = piece.network, piece.problem.dual_p
         k, widths = network.input_dimension, network.widths
         n, depth = max(widths), network.depth
@@ -60,12 +53,10 @@ class PieceArrays:
             weights[m, : w.shape[0], : w.shape[1]] = w
             biases[m, : len(b)] = b
             group[m, : len(b)], turn[m, : len(b)] = parallel_rows(w, b)
+        columns = np.eye(piece.inputs.shape[1]) if directions is None else np.ascontiguousarray(directions.T)
         output = np.zeros(n)
         output[: widths[-1]] = network.weights[-1][0]
-        return cls(
-            network,
-            q,
-            4 * rounding_slack(piece.problem.network, q),
+        kernel = KernelArrays(
             weights,
             biases,
             np.array(widths),
@@ -75,16 +66,23 @@ class PieceArrays:
             piece.box.upper.copy(),
             output,
             np.ascontiguousarray(piece.inputs),
-            _directions(piece.inputs.shape[1], q),
+            columns,
+            np.ascontiguousarray(piece.inputs @ columns),
+            float(q),
+            directions is not None,
+            4 * rounding_slack(piece.problem.network, q),
+            0 if k <= FEW_DIMENSIONS else depth - 1,
         )
+        return cls(network, kernel)
 
+    @property
+    def depth(self) -> int:
+        return self.network.depth
 
-def _directions(d: int, q: float) -> FloatArray:
-    """Vectors c such that ||g||_q is the largest |<g, c>| (q = 1 in few dimensions, q = inf); else the axes."""
-    if q == 1 and d <= MOST_SIGNED:
-        bits = (np.arange(2 ** (d - 1))[:, None] >> np.arange(d)) & 1
-        return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
-    return np.eye(d)
+    @property
+    def padded(self) -> int:
+        """n, the width that all layers are padded to."""
+        return int(self.kernel.biases.shape[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,9 +94,10 @@ class Node:
         signs: (L, n) int8.
         z_low, z_high: (L, n): ranges of the pre-activations.
         bound: no gradient of the node is longer.
-        point: (k,), strictly inside the node as far as float64 can tell; None if no such point is known.
+        point: (k,), strictly inside the node as far as float64 can tell; NaN if no such point is known.
         chosen: directions that can still beat the incumbent.
-        layer, neuron: what to split next; layer = L at a leaf.
+        split: layer and neuron to split next (layer = L at a leaf), the sign of it that keeps the bound.
+        path: splits that lead here, as in `search_tree.Leaf`, where proofs are kept.
     """
 
     piece: int
@@ -106,10 +105,10 @@ class Node:
     z_low: FloatArray
     z_high: FloatArray
     bound: float
-    point: FloatArray | None
-    chosen: NDArray[np.int64]
-    layer: int
-    neuron: int
+    point: FloatArray
+    chosen: NDArray[np.int32]
+    split: tuple[int, int, int]
+    path: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -117,141 +116,180 @@ class Expansion:
     """What became of a batch of nodes.
 
     Attributes:
-        nodes: children that are still open; leaves among them have `layer` = L.
-        discarded: the largest bound among children that were dropped for being below the floor; -inf without any.
+        nodes: what is still open; leaves among them have `split[0]` = L.
+        discarded: the largest bound among nodes that were dropped for being below the floor; -inf without any.
         candidates: (piece, point): gradients longer than the incumbent.
-        programs, thin: linear programs solved; nodes that exact arithmetic had to look at.
+        proofs: (piece, leaf) of nodes that are done with, if proofs are kept.
+        expanded, programs, thin: nodes split; linear programs solved; nodes that exact arithmetic had to look at.
     """
 
-    nodes: list[Node]
-    discarded: float
-    candidates: list[tuple[int, FloatArray]]
+    nodes: list[Node] = field(default_factory=list)
+    discarded: float = -math.inf
+    candidates: list[tuple[int, FloatArray]] = field(default_factory=list)
+    proofs: list[tuple[int, Leaf]] = field(default_factory=list)
+    expanded: int = 0
     programs: int = 0
     thin: int = 0
 
 
-def root_node(pieces: Sequence[PieceArrays], piece: int, floor: float, incumbent: float, tighten: bool) -> Expansion:
+def root_node(
+    pieces: Sequence[PieceArrays], piece: int, floor: float, incumbent: float, keep: bool = False
+) -> Expansion:
     """The whole of a piece."""
     p = pieces[piece]
-    shape = p.biases.shape
-    found = Expansion([], -math.inf, [])
+    shape = p.kernel.biases.shape
+    found = Expansion()
     start = Node(
         piece,
         np.zeros(shape, dtype=np.int8),
         np.full(shape, -np.inf),
         np.full(shape, np.inf),
         math.inf,
-        None,
-        np.arange(len(p.directions)),
-        -1,
-        -1,
+        np.full(len(p.kernel.low), np.nan),
+        np.arange(p.kernel.directions.shape[1], dtype=np.int32),
+        (-1, -1, 1),
     )
-    _examine(p, start, floor, incumbent, tighten, found)
+    _examine(p, start, floor, incumbent, keep, found)
     return found
 
 
-def expand(nodes: Sequence[Node], pieces: Sequence[PieceArrays], floor: float, incumbent: float) -> Expansion:
-    """Split every node on its neuron and bound both sides.
+def expand(
+    nodes: Sequence[Node],
+    pieces: Sequence[PieceArrays],
+    floor: float,
+    incumbent: float,
+    steps: int = 1,
+    keep: bool = False,
+) -> Expansion:
+    """Split every node, and depth first what comes out of it, and bound all sides.
 
     Args:
         nodes: open nodes, no leaves.
-        floor: children with bounds up to here are dropped (their largest bound is told).
+        floor: nodes with bounds up to here are dropped (their largest bound is told).
         incumbent: gradients longer than this become candidates.
+        steps: splits below every node.
+        keep: whether to keep proofs.
     """
-    found = Expansion([], -math.inf, [])
+    found = Expansion()
     for node in nodes:
-        for sign in (1, -1):
-            signs = node.signs.copy()
-            signs[node.layer, node.neuron] = sign
-            child = Node(
-                node.piece,
-                signs,
-                node.z_low.copy(),
-                node.z_high.copy(),
-                node.bound,
-                node.point,
-                node.chosen,
-                node.layer,
-                node.neuron,
-            )
-            _examine(pieces[node.piece], child, floor, incumbent, True, found)
+        p = pieces[node.piece]
+        log = room_for(steps, p.depth * p.padded) if keep else no_log()
+        opened, odd, (discarded, programs, expanded), point = search_subtree(
+            p.kernel,
+            (node.signs, node.z_low, node.z_high, node.point),
+            node.chosen,
+            node.bound,
+            np.array(node.split),
+            floor,
+            incumbent,
+            steps,
+            np.array(node.path, dtype=np.int32),
+            log,
+            keep,
+        )
+        found.discarded = max(found.discarded, discarded)
+        found.programs += int(programs)
+        found.expanded += int(expanded)
+        if not np.isnan(point).any():
+            found.candidates.append((node.piece, point))
+        if keep:
+            found.proofs.extend((node.piece, leaf) for leaf in read_log(log))
+        found.nodes.extend(_unpacked(node.piece, opened))
+        for child in _unpacked(node.piece, odd):
+            if child.split[0] < 0:
+                _examine(p, child, floor, incumbent, keep, found)
+            else:
+                found.nodes.append(child)
     return found
 
 
-def _examine(p: PieceArrays, node: Node, floor: float, incumbent: float, tighten: bool, found: Expansion) -> None:
-    """Propagate, bound, prove empty or find a point inside, decide neurons by linear programs; enter what is left."""
-    depth, k = len(p.widths), len(p.low)
-    n = p.biases.shape[1]
-    below, above = np.empty((depth, n, k + 1)), np.empty((depth, n, k + 1))
-    errors = np.zeros((depth, n))
-    signs, z_low, z_high, bound, chosen = node.signs, node.z_low, node.z_high, node.bound, node.chosen
-    point, parent = node.point, node.point
-    for attempt in range(3):
-        first = _propagate(p, signs, z_low, z_high, below, above, errors)
-        if first == EMPTY:
-            return
-        bound_now, chosen, neuron = _bound(p, signs, z_low, z_high, first, chosen, floor)
-        bound = min(bound, bound_now)
-        if bound <= floor:
-            found.discarded = max(found.discarded, bound)
-            return
-        if not tighten:
-            break
-        if attempt == 0:
-            state, point = _interior(p, signs, below, errors, first, point, found)
-            if state == EMPTY:
-                return
-        if first == depth:
-            break
-        if point is None:
-            break
-        programs, decided = node_kernels.decide_by_programs(
-            p.widths, first, p.low, p.high, signs, below, errors, z_low, z_high, point
+def _unpacked(piece: int, arrays: tuple[np.ndarray, ...]) -> list[Node]:
+    signs, z_low, z_high, points, bounds, splits, ends, chosen, lengths, paths = arrays
+    nodes, start = [], 0
+    for i, (bound, split, end, length) in enumerate(
+        zip(bounds.tolist(), splits.tolist(), ends.tolist(), lengths.tolist(), strict=True)
+    ):
+        path = tuple(paths[i, :length].tolist()) if length else ()
+        nodes.append(
+            Node(piece, signs[i], z_low[i], z_high[i], bound, points[i], chosen[start:end], tuple(split), path)
         )
-        found.programs += programs
-        if not decided:
-            break
-    if point is not None and point is not parent:
-        gradient = node_kernels.gradient_at(p.weights, p.biases, p.widths, p.output, p.inputs, point)
-        if np.linalg.norm(gradient, p.q) > incumbent:
-            found.candidates.append((node.piece, point))
-    found.nodes.append(Node(node.piece, signs, z_low, z_high, bound, point, chosen, first, neuron))
+        start = end
+    return nodes
+
+
+def _examine(p: PieceArrays, node: Node, floor: float, incumbent: float, keep: bool, found: Expansion) -> None:
+    """Propagate, bound, prove empty or find a point inside; enter what is left.
+
+    As the compiled search does it, with exact arithmetic where float64 leaves something open.
+    """
+    k = p.kernel
+    depth, n, size = p.depth, p.padded, len(k.low)
+    below, above = np.empty((depth, n, size + 1)), np.empty((depth, n, size + 1))
+    errors = np.zeros((depth, n))
+    path = list(node.path)
+
+    def done(leaf: Leaf) -> None:
+        if keep:
+            found.proofs.append((node.piece, leaf))
+
+    first = _propagate(p, node, below, above, errors, path, done)
+    if first == EMPTY:
+        done(Leaf(tuple(path), BOUNDED))
+        return
+    bound, chosen, split = _bound(p, node, first, floor)
+    if bound <= floor:
+        found.discarded = max(found.discarded, bound)
+        done(Leaf(tuple(path), BOUNDED))
+        return
+    a, b, slack, places = node_kernels.gather_rows(k.widths, first, k.low, k.high, node.signs, below, errors)
+    point = node.point
+    if np.isnan(point).any() or not node_kernels.is_inside(a, b, k.low, k.high, point, THIN):
+        found.programs += 1
+        margin, proof, deepest, y = node_kernels.deep_point(a, b, slack, k.low, k.high)
+        rows = [int(layer) * n + int(i) for layer, i in places]
+        if proof < 0:
+            used = [r for r in range(len(rows)) if y[r] > 0]
+            done(Leaf(tuple(path), EMPTY_ROWS, tuple(rows[r] for r in used), tuple(float(y[r]) for r in used)))
+            return
+        if margin > THIN:
+            point = deepest
+            gradient = node_kernels.gradient_at(k.weights, k.biases, k.widths, k.output, k.inputs, point)
+            if np.linalg.norm(gradient, k.q) > incumbent:
+                found.candidates.append((node.piece, point))
+        else:
+            found.thin += 1
+            exact = _exactly_empty(p, node.signs, first, places, y) if math.isfinite(margin) else None
+            if exact is not None:
+                done(Leaf.exact(tuple(path), [(rows[r], value) for r, value in exact]))
+                return
+            point = np.full(size, np.nan)
+    found.nodes.append(replace(node, bound=bound, point=point, chosen=chosen, split=split, path=tuple(path)))
 
 
 def _propagate(
     p: PieceArrays,
-    signs: NDArray[np.int8],
-    z_low: FloatArray,
-    z_high: FloatArray,
+    node: Node,
     below: FloatArray,
     above: FloatArray,
     errors: FloatArray,
+    path: list[int],
+    done: Callable[[Leaf], None],
 ) -> int:
     """Propagation, with pre-activations that seem constant settled exactly."""
+    k, signs = p.kernel, node.signs
     seen: set[tuple[int, int]] = set()
     while True:
         first = int(
             propagate(
-                p.weights,
-                p.biases,
-                p.widths,
-                p.group,
-                p.turn,
-                p.low,
-                p.high,
-                signs,
-                z_low,
-                z_high,
-                below,
-                above,
-                errors,
+                k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, node.z_low, node.z_high,
+                below, above, errors,
             )
-        )
-        if first in (EMPTY, len(p.widths)):
+        )  # fmt: skip
+        if first in (EMPTY, p.depth):
             return first
-        flat = np.empty(n := p.biases.shape[1], dtype=np.int64)
-        count = flat_rows(p.widths, first, p.low, p.high, signs, below, errors, flat)
-        fresh = [int(i) for i in flat[:count] if (first, int(i)) not in seen and i < n]
+        flat = np.empty(n := p.padded, dtype=np.int64)
+        count = flat_rows(k.widths, first, k.low, k.high, signs, below, errors, flat)
+        fresh = [int(i) for i in flat[:count] if (first, int(i)) not in seen]
         if not fresh:
             return first
         seen.update((first, i) for i in fresh)
@@ -259,86 +297,55 @@ def _propagate(
         for i in fresh:
             if rows is not None and not any(rows[first][i][:-1]):
                 # Identically 0, or a constant: no kink. At 0 it adds no gradient.
-                signs[first, i] = 1 if rows[first][i][-1] > 0 else -1
+                active = rows[first][i][-1] > 0
+                signs[first, i] = 1 if active else -1
+                code = 2 * (first * n + i)
+                done(Leaf((*path, code + (0 if active else 1)), CONSTANT))
+                path.append(code + (1 if active else 0))
 
 
 def _bound(
-    p: PieceArrays,
-    signs: NDArray[np.int8],
-    z_low: FloatArray,
-    z_high: FloatArray,
-    first: int,
-    chosen: NDArray[np.int64],
-    floor: float,
-) -> tuple[float, NDArray[np.int64], int]:
-    """A bound on all gradients of a node, the directions that reach beyond the floor, the neuron to split."""
-    depth = len(p.widths)
-    if first == depth:
-        return _leaf_bound(p, signs), chosen, -1
-    bound, alive, neuron = node_kernels.gradient_bound(
-        p.weights,
-        p.widths,
-        p.output,
-        p.inputs,
-        first,
-        signs,
-        z_low,
-        z_high,
-        p.directions,
-        chosen,
-        p.q,
-        len(p.directions) != p.inputs.shape[1] or math.isinf(p.q) or p.inputs.shape[1] == 1,
-        floor - p.slack,
-    )
-    return float(bound) + p.slack, alive, int(neuron)
+    p: PieceArrays, node: Node, first: int, floor: float
+) -> tuple[float, NDArray[np.int32], tuple[int, int, int]]:
+    """A bound on all gradients of a node, the directions that reach beyond the floor, what to split."""
+    k = p.kernel
+    if first == p.depth:
+        return min(node.bound, _leaf_bound(p, node.signs)), node.chosen, (first, -1, 1)
+    chosen = node.chosen.astype(np.int64)
+    bound, left, neuron, prefer = gradient_bound(
+        k.weights, k.widths, k.output, k.inputs, first, node.signs, k.directions, k.along_inputs, chosen, len(chosen),
+        k.q, k.dual, floor - k.slack,
+    )  # fmt: skip
+    return min(node.bound, bound + k.slack), chosen[:left].astype(np.int32), (first, int(neuron), int(prefer))
 
 
 def _leaf_bound(p: PieceArrays, signs: NDArray[np.int8]) -> float:
     """The length of the one gradient, rounded upward; exactly 0 where it vanishes."""
-    gradient = node_kernels.gradient_of(p.weights, p.widths, p.output, p.inputs, signs)
-    length = float(np.linalg.norm(gradient, p.q)) * (1 + 1e-14) + p.slack
-    if length <= 4 * p.slack and _vanishes(p, signs):
-        return 0.0
+    k = p.kernel
+    gradient = gradient_of(k.weights, k.widths, k.output, k.inputs, signs)
+    length = float(np.linalg.norm(gradient, k.q)) * (1 + 1e-14) + k.slack
+    if length <= 4 * k.slack:
+        rows = exact_affine_rows(_gradient_network(p), signs, p.depth)
+        if rows is not None and not any(rows[-1][0][:-1]):
+            return 0.0
     return length
-
-
-def _vanishes(p: PieceArrays, signs: NDArray[np.int8]) -> bool:
-    rows = exact_affine_rows(_gradient_network(p), signs, len(p.widths))
-    return rows is not None and not any(rows[-1][0][:-1])
 
 
 def _gradient_network(p: PieceArrays) -> ReluNetwork:
     """The piece's network on the inputs along which gradients are taken, its output as one more layer."""
     network = p.network
-    return ReluNetwork((p.inputs, *network.weights[1:], np.ones((1, 1))), (*network.biases, np.zeros(1)))
+    return ReluNetwork((p.kernel.inputs, *network.weights[1:], np.ones((1, 1))), (*network.biases, np.zeros(1)))
 
 
-def _interior(
-    p: PieceArrays,
-    signs: NDArray[np.int8],
-    below: FloatArray,
-    errors: FloatArray,
-    first: int,
-    point: FloatArray | None,
-    found: Expansion,
-) -> tuple[int, FloatArray | None]:
-    """EMPTY where the node is proved to have no interior; a point strictly inside it where float64 finds one."""
-    a, b, slack, places = node_kernels.gather_rows(p.widths, first, p.low, p.high, signs, below, errors)
-    if point is not None and node_kernels.is_inside(a, b, p.low, p.high, point, THIN):
-        return 0, point
-    found.programs += 1
-    margin, bound, deepest, y = node_kernels.deep_point(a, b, slack, p.low, p.high)
-    if bound < 0:
-        return EMPTY, None
-    if margin > THIN:
-        return 0, deepest
-    found.thin += 1
-    rows = exact_affine_rows(p.network, signs, min(first, len(p.widths) - 1))
-    if rows is not None and math.isfinite(margin):
-        exact = []
-        for layer, neuron in places:
-            row = rows[layer][neuron]
-            exact.append(row if signs[layer, neuron] > 0 else [-value for value in row])
-        if has_no_interior(exact, p.low, p.high, y.tolist()):
-            return EMPTY, None
-    return 0, None
+def _exactly_empty(
+    p: PieceArrays, signs: NDArray[np.int8], first: int, places: NDArray[np.int64], y: FloatArray
+) -> list[tuple[int, Fraction]] | None:
+    """Exact multipliers that show a node to have no interior; None where there are none."""
+    rows = exact_affine_rows(p.network, signs, min(first, p.depth - 1))
+    if rows is None:
+        return None
+    exact = []
+    for layer, neuron in places:
+        row = rows[layer][neuron]
+        exact.append(row if signs[layer, neuron] > 0 else [-value for value in row])
+    return empty_by_exact_multipliers(exact, p.kernel.low, p.kernel.high, y.tolist())

@@ -14,6 +14,7 @@ from solvers.budget import Budget
 from solvers.domains import Box, Domain, WholeSpace
 from solvers.facets import bounded_pieces
 from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.directions import dual_directions
 from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.propagation import Propagation, propagation_bound
 from solvers.lipschitz.search_nodes import PieceArrays, expand, root_node
@@ -159,8 +160,8 @@ def test_a_wide_gap_ends_the_search_early() -> None:
 
 def test_expansion_is_a_pure_function_that_pickles() -> None:
     network = gaussian_network([3, 6, 5, 1], np.random.default_rng(10), 0.3)
-    pieces = [PieceArrays.of(piece) for piece in bounded_pieces(LipschitzProblem(network, math.inf))]
-    nodes = [node for k in range(len(pieces)) for node in root_node(pieces, k, 0.0, 0.0, True).nodes]
+    pieces = [PieceArrays.of(piece, dual_directions(piece.problem.network, piece.problem.dual_p)) for piece in bounded_pieces(LipschitzProblem(network, math.inf))]
+    nodes = [node for k in range(len(pieces)) for node in root_node(pieces, k, 0.0, 0.0).nodes]
     before = pickle.dumps(nodes)
     first, second = expand(nodes, pieces, 0.0, 0.0), expand(*pickle.loads(pickle.dumps((nodes, pieces))), 0.0, 0.0)
     assert pickle.dumps(nodes) == before
@@ -178,10 +179,10 @@ def test_no_gradient_inside_a_node_is_longer_than_its_bound() -> None:
     network = gaussian_network([3, 6, 5, 4, 1], rng, 0.3)
     for p in P_VALUES:
         problem = LipschitzProblem(network, p, Box.cube(3))
-        pieces = [PieceArrays.of(piece) for piece in bounded_pieces(problem)]
-        nodes = root_node(pieces, 0, 0.0, 0.0, False).nodes
+        pieces = [PieceArrays.of(piece, dual_directions(piece.problem.network, piece.problem.dual_p)) for piece in bounded_pieces(problem)]
+        nodes = root_node(pieces, 0, 0.0, 0.0).nodes
         for _ in range(4):
-            nodes = expand([n for n in nodes if n.layer < 3], pieces, 0.0, 0.0).nodes
+            nodes = expand([n for n in nodes if n.split[0] < 3], pieces, 0.0, 0.0).nodes
         points = rng.uniform(-1, 1, (3000, 3))
         signs = [z > 0 for z in network.pre_activations(points)]
         rows = np.broadcast_to(network.weights[-1], (len(points), network.widths[-1]))

@@ -1,0 +1,293 @@
+"""Compiled bounds on the length of every gradient of a node.
+
+At the first undecided layer grad f = sum_i d_i u_i r_i with known rows r_i, d_i in {0, 1} (or 1 where active), u_i in
+a range: a zonotope. Its longest vector in l_q is bounded
+
+- where ||g||_q is the largest |<g, c>| over finitely many c (q = inf; q = 1 in few dimensions), for every c by itself:
+  the dual view, in which each neuron takes its best value;
+- otherwise by ranges of the components, along the axes and along axes turned to the middle of the ranges, and by a
+  diagonal that dominates the Gram matrix of the zonotope's generators.
+
+Sources: design, section 2.3, for the dual view; Hoelder's inequality between l_1, l_2 and l_inf; Ben-Tal and Nemirovski
+2001, section 4.3, for maxima of convex quadratic forms over a cube by a dominating diagonal.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from solvers.lipschitz.propagation_kernels import directional_bounds, pull_back
+
+__all__ = ["gradient_bound", "gradient_of", "length_of"]
+
+
+@numba.njit(cache=True, nogil=True)
+def gradient_of(weights, widths, output, inputs, signs):  # type: ignore[no-untyped-def]
+    """The gradient (d,) of a full pattern."""
+    row = output.copy()
+    for m in range(len(widths) - 1, 0, -1):
+        following = np.zeros(len(output))
+        for i in range(widths[m]):
+            if signs[m, i] > 0:
+                for j in range(widths[m - 1]):
+                    following[j] += row[i] * weights[m, i, j]
+        row = following
+    gradient = np.zeros(inputs.shape[1])
+    for i in range(widths[0]):
+        if signs[0, i] > 0:
+            for t in range(inputs.shape[1]):
+                gradient[t] += row[i] * inputs[i, t]
+    return gradient
+
+
+@numba.njit(cache=True, nogil=True)
+def length_of(vector, q):  # type: ignore[no-untyped-def]
+    """||vector||_q, without overflow."""
+    largest = 0.0
+    for value in vector:
+        largest = max(largest, abs(value))
+    if np.isinf(q) or largest == 0.0:
+        return largest
+    total = 0.0
+    if q == 1.0:
+        for value in vector:
+            total += abs(value)
+        return total
+    if q == 2.0:
+        for value in vector:
+            total += (value / largest) ** 2
+        return largest * np.sqrt(total)
+    for value in vector:
+        total += (abs(value) / largest) ** q
+    return largest * total ** (1.0 / q)
+
+
+@numba.njit(cache=True, nogil=True)
+def _reflection(axis):  # type: ignore[no-untyped-def]
+    """An orthogonal matrix (Householder) whose first row points along `axis`."""
+    d = len(axis)
+    matrix = np.eye(d)
+    size = np.sqrt((axis * axis).sum())
+    if size == 0.0:
+        return matrix
+    v = axis / size
+    v[0] += 1.0 if v[0] >= 0.0 else -1.0
+    square = (v * v).sum()
+    for i in range(d):
+        for j in range(d):
+            matrix[i, j] -= 2.0 * v[i] * v[j] / square
+    return matrix
+
+
+@numba.njit(cache=True, nogil=True)
+def _largest_eigenvalue(matrix):  # type: ignore[no-untyped-def]
+    """An upper bound of the largest eigenvalue of a symmetric non-negative definite matrix (d, d), at most 1.06 of it.
+
+    ||B^16||_F^(1/16) lies between it and d^(1/32) times it.
+    """
+    d = len(matrix)
+    power, following = matrix.copy(), np.empty((d, d))
+    scale = 0.0  # the power computed is `power` * exp(scale)
+    for _ in range(4):
+        size = 0.0
+        for i in range(d):
+            for j in range(d):
+                size = max(size, abs(power[i, j]))
+        if size == 0.0:
+            return 0.0
+        for i in range(d):
+            for j in range(d):
+                power[i, j] /= size
+        scale = 2.0 * (scale + np.log(size))
+        for i in range(d):
+            for j in range(d):
+                following[i, j] = 0.0
+            for t in range(d):
+                value = power[i, t]
+                for j in range(d):
+                    following[i, j] += value * power[t, j]
+        power, following = following, power
+    total = 0.0
+    for i in range(d):
+        for j in range(d):
+            total += power[i, j] * power[i, j]
+    # Products of non-negative definite matrices: relative errors in the Frobenius norm stay below d^2 u for each.
+    return np.exp((0.5 * np.log(total) + scale) / 16.0) * (1.0 + 1e-12 * d * d)
+
+
+@numba.njit(cache=True, nogil=True)
+def _dominated_length(rows, low, high, count, q, reach):  # type: ignore[no-untyped-def]
+    """A bound in l_q, q <= 2, of g = sum_i c_i rows_i with c_i in [low_i, high_i].
+
+    ||g||_q^2 <= sum_k g_k^2 / w_k for w > 0 with ||w||_{q/(2-q)} <= 1 (Hoelder), so scaling axes leaves q = 2. There,
+    with the middle m and generators a_i, ||m + A t||^2 <= ||m||^2 + 2 sum |<m, a_i>| + sum D_i for a diagonal D >= A'A,
+    that is for largest eigenvalue of sum a_i a_i' / D_i at most 1; D_i is taken proportional to |a_i|.
+    """
+    d = rows.shape[1]
+    scale = np.ones(d)
+    if q < 2.0:
+        power = q / (2.0 - q)
+        total, largest = 0.0, 0.0
+        for k in range(d):
+            largest = max(largest, reach[k])
+        if largest == 0.0:
+            return 0.0
+        for k in range(d):
+            scale[k] = max(reach[k] / largest, 1e-3) ** (2.0 - q)
+            total += scale[k] ** power
+        for k in range(d):
+            scale[k] = 1.0 / np.sqrt(scale[k] / total ** (1.0 / power))
+    middle = np.zeros(d)
+    generators = np.empty((count, d))
+    lengths = np.empty(count)
+    used = 0
+    for i in range(count):
+        mid, half = 0.5 * (low[i] + high[i]), 0.5 * (high[i] - low[i])
+        if mid != 0.0:
+            for k in range(d):
+                middle[k] += mid * rows[i, k] * scale[k]
+        if half > 0.0:
+            square = 0.0
+            for k in range(d):
+                value = half * rows[i, k] * scale[k]
+                generators[used, k] = value
+                square += value * value
+            if square > 0.0:
+                lengths[used] = np.sqrt(square)
+                used += 1
+    total = 0.0
+    for k in range(d):
+        total += middle[k] * middle[k]
+    matrix = np.zeros((d, d))
+    sizes = 0.0
+    for i in range(used):
+        along = 0.0
+        for k in range(d):
+            along += middle[k] * generators[i, k]
+        total += 2.0 * abs(along)
+        sizes += lengths[i]
+        for k in range(d):
+            value = generators[i, k] / lengths[i]
+            for t in range(d):
+                matrix[k, t] += value * generators[i, t]
+    if used:
+        total += sizes * _largest_eigenvalue(matrix) * (1.0 + 1e-13 * (used + d))
+    return np.sqrt(total * (1.0 + 1e-14 * (used + d)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _best_directions(rows, low, high, count, directions, along_inputs, chosen, left, floor):  # type: ignore[no-untyped-def]
+    """The dual view: the largest reach over the chosen directions; those that stay below the floor leave the list.
+
+    Args:
+        low, high: (n,): ranges of the coefficient of every row.
+        directions: (d, C); chosen: (C',), its first `left` entries count; compacted in place.
+        along_inputs: (n, C): <rows_i, c>, where the rows are the inputs themselves; else of length 0.
+    Returns:
+        (bound, directions left, index of the best, whether it is reached with its sign turned).
+    """
+    d = rows.shape[1]
+    known = len(along_inputs) > 0
+    # <g, c> lies between centre - spread and centre + spread.
+    centre, spread, along = np.zeros(left), np.zeros(left), np.empty(left)
+    packed = np.empty((0 if known else d, left))
+    for t in range(len(packed)):
+        for e in range(left):
+            packed[t, e] = directions[t, chosen[e]]
+    for i in range(count):
+        if low[i] == 0.0 and high[i] == 0.0:
+            continue
+        if known:
+            for e in range(left):
+                along[e] = along_inputs[i, chosen[e]]
+        else:
+            for e in range(left):
+                along[e] = rows[i, 0] * packed[0, e]
+            for t in range(1, d):
+                value = rows[i, t]
+                for e in range(left):
+                    along[e] += value * packed[t, e]
+        middle, half = 0.5 * (low[i] + high[i]), 0.5 * (high[i] - low[i])
+        for e in range(left):
+            centre[e] += middle * along[e]
+            spread[e] += half * abs(along[e])
+    best, place, turned, alive = -1.0, 0, False, 0
+    for e in range(left):
+        reach = abs(centre[e]) + spread[e]
+        if reach > best:
+            best, place, turned = reach, chosen[e], centre[e] < 0.0
+        if reach > floor:
+            chosen[alive] = chosen[e]
+            alive += 1
+    return best, alive, place, turned
+
+
+@numba.njit(cache=True, nogil=True)
+def gradient_bound(  # type: ignore[no-untyped-def]
+    weights, widths, output, inputs, first, signs, directions, along_inputs, chosen, left, q, dual, floor
+):
+    """A bound on the length in l_q of every gradient of a node.
+
+    Args:
+        directions: (d, C); with `dual` the length is the largest |<g, c>| over them.
+        along_inputs: (n_1, C): products of inputs and directions.
+        chosen: (C,) int64: its first `left` entries are the directions that are still looked at; those that stay below
+            the floor are dropped for all descendants.
+    Returns:
+        (bound without rounding slack, directions left, neuron of the layer whose split promises most, the sign of it
+        that keeps the bound).
+    """
+    n, d = len(output), inputs.shape[1]
+    rows, u_low, u_high = np.empty((n, d)), np.empty(n), np.empty(n)
+    pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high)
+    count = widths[first]
+    here = signs[first]
+    low, high = np.zeros(count), np.zeros(count)
+    for i in range(count):
+        if here[i] > 0:
+            low[i], high[i] = u_low[i], u_high[i]
+        elif here[i] == 0:
+            low[i], high[i] = min(u_low[i], 0.0), max(u_high[i], 0.0)
+    axis = np.empty(d)
+    if dual:
+        bound, left, place, turned = _best_directions(
+            rows, low, high, count, directions, along_inputs if first == 0 else along_inputs[:0], chosen, left, floor
+        )
+        for t in range(d):
+            axis[t] = -directions[t, place] if turned else directions[t, place]
+    else:
+        largest, smallest = np.empty(d), np.empty(d)
+        axes = np.eye(d)
+        directional_bounds(rows, low, high, count, axes, largest, smallest)
+        reach = np.maximum(largest, -smallest)
+        far = np.where(largest > -smallest, largest, smallest)
+        bound = length_of(reach, q)
+        if bound > floor:
+            axes = _reflection(0.5 * (largest + smallest))
+            directional_bounds(rows, low, high, count, axes, largest, smallest)
+            euclid = min(length_of(reach, 2.0), length_of(np.maximum(largest, -smallest), 2.0))
+            if q <= 2.0:
+                bound = min(bound, euclid * d ** (1.0 / q - 0.5))
+                bound = min(bound, reach.sum() ** (2.0 / q - 1.0) * euclid ** (2.0 - 2.0 / q))
+                if bound > floor:
+                    bound = min(bound, _dominated_length(rows, low, high, count, q, reach))
+            else:
+                if euclid ** (2.0 / q) * reach.max() ** (1.0 - 2.0 / q) > floor:
+                    euclid = min(euclid, _dominated_length(rows, low, high, count, 2.0, reach))
+                bound = min(bound, euclid ** (2.0 / q) * reach.max() ** (1.0 - 2.0 / q))
+        scale = max(length_of(far, np.inf), 1e-300)
+        axis = np.sign(far) * (np.abs(far) / scale) ** (q - 1.0)
+        axis /= max(length_of(axis, 2.0), 1e-300)
+    neuron, best_score, sign = -1, -1.0, 1
+    for i in range(count):
+        if here[i] == 0:
+            s = 0.0
+            for t in range(d):
+                s += rows[i, t] * axis[t]
+            x, y = u_low[i] * s, u_high[i] * s
+            score = max(abs(x), abs(y))
+            if score > best_score:
+                neuron, best_score = i, score
+                sign = 1 if max(x, y) > 0.0 else -1
+    return bound * (1.0 + 1e-14), left, neuron, sign
