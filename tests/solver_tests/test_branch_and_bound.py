@@ -160,7 +160,9 @@ def test_a_wide_gap_ends_the_search_early() -> None:
 
 def test_expansion_is_a_pure_function_that_pickles() -> None:
     network = gaussian_network([3, 6, 5, 1], np.random.default_rng(10), 0.3)
-    pieces = [PieceArrays.of(piece, dual_directions(piece.problem.network, piece.problem.dual_p)) for piece in bounded_pieces(LipschitzProblem(network, math.inf))]
+    problem = LipschitzProblem(network, math.inf)
+    directions = dual_directions(network, problem.dual_p)
+    pieces = [PieceArrays.of(piece, directions) for piece in bounded_pieces(problem)]
     nodes = [node for k in range(len(pieces)) for node in root_node(pieces, k, 0.0, 0.0).nodes]
     before = pickle.dumps(nodes)
     first, second = expand(nodes, pieces, 0.0, 0.0), expand(*pickle.loads(pickle.dumps((nodes, pieces))), 0.0, 0.0)
@@ -179,7 +181,8 @@ def test_no_gradient_inside_a_node_is_longer_than_its_bound() -> None:
     network = gaussian_network([3, 6, 5, 4, 1], rng, 0.3)
     for p in P_VALUES:
         problem = LipschitzProblem(network, p, Box.cube(3))
-        pieces = [PieceArrays.of(piece, dual_directions(piece.problem.network, piece.problem.dual_p)) for piece in bounded_pieces(problem)]
+        directions = dual_directions(problem.network, problem.dual_p)
+        pieces = [PieceArrays.of(piece, directions) for piece in bounded_pieces(problem)]
         nodes = root_node(pieces, 0, 0.0, 0.0).nodes
         for _ in range(4):
             nodes = expand([n for n in nodes if n.split[0] < 3], pieces, 0.0, 0.0).nodes
