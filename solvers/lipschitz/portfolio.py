@@ -19,6 +19,7 @@ __all__ = ["Portfolio"]
 
 # Searches that may never end are started only on networks of up to this many neurons, and without a time limit they
 # stop after this many seconds: `auto` never hangs.
+SEARCHES = frozenset({"branch-and-bound", "region-enumeration"})
 MOST_SEARCHED = 400
 PATIENCE = 120.0
 
@@ -47,7 +48,7 @@ class Portfolio(AbstractLipschitzSolver):
                 continue
             mine = [i for i, problem in enumerate(problems) if i not in found and self._takes(member, problem)]
             if mine:
-                patience = PATIENCE * len(mine) if member.name == "branch-and-bound" else math.inf
+                patience = PATIENCE * len(mine) if member.name in SEARCHES else math.inf
                 left = Budget(min(deadline.remaining, patience), budget.nodes, budget.relative_gap)
                 answers = member.solve_batch([problems[i] for i in mine], budget=left, rngs=[rngs[i] for i in mine])
                 found.update(zip(mine, answers, strict=True))
@@ -60,7 +61,7 @@ class Portfolio(AbstractLipschitzSolver):
 
     def _takes(self, member: AbstractLipschitzSolver, problem: LipschitzProblem) -> bool:
         """Whether an exact method is the one for a problem."""
-        if member.name == "branch-and-bound" and sum(problem.network.widths) > MOST_SEARCHED:
+        if member.name in SEARCHES and sum(problem.network.widths) > MOST_SEARCHED:
             return False
         return member.refuses(problem) is None
 
