@@ -14,6 +14,7 @@ import numpy as np
 
 from solvers.checkers._base import CertificateChecker, Check
 from solvers.checkers.region_list import check_region_list
+from solvers.checkers.search_tree import check_search_tree
 from solvers.domains import Box
 from solvers.exact_arithmetic import norm_at_least
 from solvers.problems import LipschitzProblem
@@ -25,6 +26,7 @@ __all__ = ["CERTIFICATE_CHECKERS", "Check", "check_witness"]
 # Kind of certificate -> who replays it.
 CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {
     "region-list": check_region_list,
+    "search-tree": check_search_tree,
 }
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
 GRADIENT_TOLERANCE = 1e-9
