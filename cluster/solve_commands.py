@@ -81,9 +81,7 @@ def lipschitz(
             extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None}
             if all_outputs:
                 extra["all_outputs"] = True
-            documents = [
-                {**answer.to_json(), **extra, "output": k} for answer, k in zip(answers, outputs, strict=True)
-            ]
+            documents = [{**answer.to_json(), **extra, "output": k} for answer, k in zip(answers, outputs, strict=True)]
             emit_json(documents[0] if len(documents) == 1 else documents)
         else:
             _show_bounds(answers)

@@ -77,10 +77,7 @@ def solve_all_outputs(
         if problems:
             for i, answer in zip(asked, solver.solve_batch(problems, budget=share), strict=True):
                 found[i][k] = answer
-    return [
-        _largest(answers, products[:, i].tolist(), limits, deadline.elapsed)
-        for i, answers in enumerate(found)
-    ]
+    return [_largest(answers, products[:, i].tolist(), limits, deadline.elapsed) for i, answers in enumerate(found)]
 
 
 def _largest(
