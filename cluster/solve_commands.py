@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from solvers.networks import ReluNetwork
     from solvers.results import LipschitzBounds
 
-__all__ = ["register"]
+__all__ = ["reduce_outputs", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,12 +41,16 @@ def lipschitz(
     plot: Annotated[
         str | None, typer.Option(metavar="FILE", help="For d = 2, draw the linear regions (.png, .pdf, .svg).")
     ] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Keep the proof of the upper bound, for `interlip verify`.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Bound or compute the l_p-Lipschitz constant of one ReLU network, with a witness.
 
     Example: interlip lipschitz net.npz --p 1 --p 2 --p inf --box -1 1
+    With proofs: interlip lipschitz net.npz --box -1 1 --certify --json > result.json
     For two inputs, with a picture: interlip lipschitz net.npz --method region-enumeration --box -1 1 --plot net.png
     """
     with guarded(debug):
@@ -58,15 +62,16 @@ def lipschitz(
 
         exponents = [parse_exponent(text) for text in (p or ["2"])]
         budget = Budget(seconds=time_limit, relative_gap=gap)
-        network = _reduce(load_network(model), output, margin)
+        network = reduce_outputs(load_network(model), output, margin)
         domain = _domain(network, whole, box, center, radius)
         problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
         if plot is not None:
             _check_plot(plot, network)
-        answers = lipschitz_solver_named(method).solve_batch(problems, budget=budget)
+        solver = lipschitz_solver_named(method)
+        answers = (solver.certifying() if certify else solver).solve_batch(problems, budget=budget)
         if json:
             extra: dict[str, Any] = {"model": model, "output": output, "margin": list(margin) if margin else None}
-            documents = [{**answer.to_json(), **extra} for answer in answers]
+            documents = [{**answer.to_json(certificate_data=certify), **extra, "gap": gap} for answer in answers]
             emit_json(documents[0] if len(documents) == 1 else documents)
         else:
             _show_bounds(answers)
@@ -100,7 +105,8 @@ def _draw_regions(path: str, network: ReluNetwork, answers: list[LipschitzBounds
     say(f"linear regions drawn in {path}")
 
 
-def _reduce(network: ReluNetwork, output: int | None, margin: tuple[int, int] | None) -> ReluNetwork:
+def reduce_outputs(network: ReluNetwork, output: int | None, margin: tuple[int, int] | None) -> ReluNetwork:
+    """The network of one output or of a margin; the network itself where neither is chosen."""
     if output is not None and margin is not None:
         raise InputError("--output and --margin exclude each other")
     if margin is not None:
