@@ -34,6 +34,9 @@ def lipschitz(
     method: Annotated[str, typer.Option(help="auto, or a method by name.")] = "auto",
     output: Annotated[int | None, typer.Option(help="Which output of a vector-valued network.")] = None,
     margin: Annotated[tuple[int, int] | None, typer.Option(metavar="I J", help="Output I minus output J.")] = None,
+    all_outputs: Annotated[
+        bool, typer.Option("--all-outputs", help="The largest constant over all outputs: l_p to l_inf.")
+    ] = False,
     gap: Annotated[float, typer.Option(help="Relative gap at which the constant counts as exact.")] = 1e-6,
     time_limit: Annotated[
         float, typer.Option(metavar="S", help="Seconds; an open interval then exits with 3.")
@@ -62,19 +65,36 @@ def lipschitz(
 
         exponents = [parse_exponent(text) for text in (p or ["2"])]
         budget = Budget(seconds=time_limit, relative_gap=gap)
+        if all_outputs and (output is not None or margin is not None or plot is not None):
+            raise InputError("--all-outputs excludes --output, --margin and --plot, which are about one output")
         network = reduce_outputs(load_network(model), output, margin)
         domain = _domain(network, whole, box, center, radius)
-        problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
-        if plot is not None:
-            _check_plot(plot, network)
-        solver = lipschitz_solver_named(method)
-        answers = (solver.certifying() if certify else solver).solve_batch(problems, budget=budget)
+        chosen = lipschitz_solver_named(method)
+        solver = chosen.certifying() if certify else chosen
+        outputs: list[int | None] = [output] * len(exponents)
+        if all_outputs:
+            from solvers.vector_outputs import solve_all_outputs
+
+            found = solve_all_outputs(solver, network, exponents, domain, budget=budget)
+            answers, outputs = [one.bounds for one in found], [one.output for one in found]
+        else:
+            problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
+            if plot is not None:
+                _check_plot(plot, network)
+            answers = solver.solve_batch(problems, budget=budget)
         if json:
-            extra: dict[str, Any] = {"model": model, "output": output, "margin": list(margin) if margin else None}
-            documents = [{**answer.to_json(certificate_data=certify), **extra, "gap": gap} for answer in answers]
+            extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None, "gap": gap}
+            if all_outputs:
+                extra["all_outputs"] = True
+            documents = [
+                {**answer.to_json(certificate_data=certify), **extra, "output": k}
+                for answer, k in zip(answers, outputs, strict=True)
+            ]
             emit_json(documents[0] if len(documents) == 1 else documents)
         else:
             _show_bounds(answers)
+            if all_outputs:
+                say(f"attained at output {', '.join(str(k) for k in outputs)}")
         if plot is not None:
             _draw_regions(plot, network, answers)
         open_ones = [answer for answer in answers if not budget.is_closed(answer.lower, answer.upper)]
