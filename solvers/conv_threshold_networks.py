@@ -136,8 +136,9 @@ class ConvThresholdNetwork:
             device,
         )
 
-    def predict(self, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]:
+    def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]:
         """Class indices (N,) of points (N, d) or (N, C, H, W), by the exported torch module."""
         from solvers.torch_threshold import predict
 
-        return predict(self.to_torch(device), as_images(np.asarray(points, dtype=np.float64), self.shape), device)
+        images = as_images(np.asarray(points, dtype=np.float64), self.shape)
+        return predict(self.to_torch(device), images, device, threads)

@@ -103,8 +103,8 @@ class ThresholdNetwork:
             device,
         )
 
-    def predict(self, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]:
+    def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]:
         """Class indices (N,) of points (N, d), by the exported torch module."""
         from solvers.torch_threshold import predict
 
-        return predict(self.to_torch(device), points, device)
+        return predict(self.to_torch(device), points, device, threads)
