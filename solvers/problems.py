@@ -32,8 +32,8 @@ class LipschitzProblem:
     def __init__(self, network: ReluNetwork, p: float, domain: Domain | None = None) -> None:
         if network.output_dimension != 1:
             raise InputError(
-                f"the network has {network.output_dimension} outputs: choose one (--output K) "
-                "or a margin (--margin I J)"
+                f"the network has {network.output_dimension} outputs: choose one (--output K), "
+                "a margin (--margin I J) or the largest constant of all (--all-outputs)"
             )
         where = WholeSpace(network.input_dimension) if domain is None else domain
         if where.dimension != network.input_dimension:

@@ -8,34 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import highspy
 import numpy as np
-from scipy.optimize import linprog
 
 from solvers.domains import Box, Domain
 from solvers.networks import ReluNetwork
 
 MARGIN = 1e-8
+# One model after the other: making an instance takes as long as a small program.
+_HIGHS = highspy.Highs()
+_HIGHS.setOptionValue("output_flag", False)
+_HIGHS.setOptionValue("threads", 1)
 
 
-def largest_margin(rows: np.ndarray, offsets: np.ndarray, domain: Domain) -> float:
-    """max eps <= 1 with rows x + offsets >= eps |row| and x at least eps inside the box."""
+def largest_margin(rows: np.ndarray, offsets: np.ndarray, domain: Domain) -> tuple[float, np.ndarray]:
+    """max eps <= 1 with rows x + offsets >= eps |row| and x at least eps inside the box; a point (d,) with that eps."""
     d = domain.dimension
-    lengths = np.sqrt((rows**2).sum(axis=1))
-    constraints = [np.hstack([-rows, lengths[:, None]])]
-    right = [offsets]
+    matrix, right = np.column_stack([rows, -np.sqrt((rows**2).sum(axis=1))]), -offsets
     if isinstance(domain, Box):
         one = np.ones((d, 1))
-        constraints += [np.hstack([-np.eye(d), one]), np.hstack([np.eye(d), one])]
-        right += [-domain.lower, domain.upper]
-    answer = linprog(
-        np.append(np.zeros(d), -1.0),
-        A_ub=np.vstack(constraints),
-        b_ub=np.concatenate(right),
-        bounds=[(None, None)] * d + [(None, 1.0)],
-        method="highs-ds",
-    )
-    assert answer.status == 0, answer.message
-    return -float(answer.fun)
+        matrix = np.vstack([matrix, np.hstack([np.eye(d), -one]), np.hstack([-np.eye(d), -one])])
+        right = np.concatenate([right, domain.lower, -domain.upper])
+    program = highspy.HighsLp()
+    program.num_col_, program.num_row_ = d + 1, len(matrix)
+    program.col_cost_ = np.append(np.zeros(d), -1.0)
+    program.col_lower_ = np.full(d + 1, -highspy.kHighsInf)
+    program.col_upper_ = np.append(np.full(d, highspy.kHighsInf), 1.0)
+    program.row_lower_, program.row_upper_ = right, np.full(len(right), highspy.kHighsInf)
+    program.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    program.a_matrix_.start_ = np.arange(len(matrix) + 1) * (d + 1)
+    program.a_matrix_.index_ = np.tile(np.arange(d + 1), len(matrix))
+    program.a_matrix_.value_ = matrix.ravel()
+    _HIGHS.passModel(program)
+    _HIGHS.run()
+    assert _HIGHS.getModelStatus() == highspy.HighsModelStatus.kOptimal, _HIGHS.getModelStatus()
+    solution = np.array(_HIGHS.getSolution().col_value)
+    return float(solution[-1]), solution[:-1]
 
 
 def regions(network: ReluNetwork, domain: Domain) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
@@ -50,7 +58,7 @@ def regions(network: ReluNetwork, domain: Domain) -> Iterator[tuple[tuple[np.nda
         pattern: list[list[bool]],
     ) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:  # fmt: skip
         if layer == network.depth:
-            yield tuple(np.array(p) for p in pattern), (network.weights[-1] @ slope)[0]
+            yield tuple(np.array(p) for p in pattern[: network.depth]), (network.weights[-1] @ slope)[0]
             return
         if neuron == network.widths[layer]:
             active = np.array(pattern[layer])
@@ -63,12 +71,12 @@ def regions(network: ReluNetwork, domain: Domain) -> Iterator[tuple[tuple[np.nda
         for on in (False, True):
             following = [*pattern[:layer], [*pattern[layer], on]]
             if np.abs(a).max() < 1e-13:
-                if on == (c > 0):
+                if on == (c > 1e-13):
                     yield from extend(layer, neuron + 1, rows, offsets, slope, shift, following)
                 continue
             sign = 1.0 if on else -1.0
             new_rows, new_offsets = np.vstack([rows, sign * a]), np.append(offsets, sign * c)
-            if largest_margin(new_rows, new_offsets, domain) > MARGIN:
+            if largest_margin(new_rows, new_offsets, domain)[0] > MARGIN:
                 yield from extend(layer, neuron + 1, new_rows, new_offsets, slope, shift, following)
 
     yield from extend(0, 0, np.zeros((0, d)), np.zeros(0), np.eye(d), np.zeros(d), [[]])

@@ -62,7 +62,7 @@ def whole_numbers(sizes: list[int], scale: float, rng: np.random.Generator) -> R
 
 
 def patterns_by_lp(network: ReluNetwork, domain: Domain) -> set[tuple[tuple[bool, ...], ...]]:
-    found = (pattern[: network.depth] for pattern, _ in regions(network, domain))
+    found = (pattern for pattern, _ in regions(network, domain))
     return {tuple(tuple(layer.tolist()) for layer in pattern) for pattern in found}
 
 
