@@ -9,6 +9,7 @@ import typer
 from cluster.interpolate_command import register as register_interpolate_command
 from cluster.solve_commands import register as register_solve_commands
 from cluster.study_commands import register as register_study_commands
+from cluster.verify_command import register as register_verify_command
 
 __all__ = ["app", "main"]
 
@@ -50,6 +51,7 @@ def _options(
 register_study_commands(app)
 register_solve_commands(app)
 register_interpolate_command(app)
+register_verify_command(app)
 
 
 def main() -> None:

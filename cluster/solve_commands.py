@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from solvers.networks import ReluNetwork
     from solvers.results import LipschitzBounds
 
-__all__ = ["register"]
+__all__ = ["reduce_outputs", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,12 +44,16 @@ def lipschitz(
     plot: Annotated[
         str | None, typer.Option(metavar="FILE", help="For d = 2, draw the linear regions (.png, .pdf, .svg).")
     ] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Keep the proof of the upper bound, for `interlip verify`.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Bound or compute the l_p-Lipschitz constant of one ReLU network, with a witness.
 
     Example: interlip lipschitz net.npz --p 1 --p 2 --p inf --box -1 1
+    With proofs: interlip lipschitz net.npz --box -1 1 --certify --json > result.json
     For two inputs, with a picture: interlip lipschitz net.npz --method region-enumeration --box -1 1 --plot net.png
     """
     with guarded(debug):
@@ -63,9 +67,10 @@ def lipschitz(
         budget = Budget(seconds=time_limit, relative_gap=gap)
         if all_outputs and (output is not None or margin is not None or plot is not None):
             raise InputError("--all-outputs excludes --output, --margin and --plot, which are about one output")
-        network = _reduce(load_network(model), output, margin)
+        network = reduce_outputs(load_network(model), output, margin)
         domain = _domain(network, whole, box, center, radius)
-        solver = lipschitz_solver_named(method)
+        chosen = lipschitz_solver_named(method)
+        solver = chosen.certifying() if certify else chosen
         outputs: list[int | None] = [output] * len(exponents)
         if all_outputs:
             from solvers.vector_outputs import solve_all_outputs
@@ -78,10 +83,13 @@ def lipschitz(
                 _check_plot(plot, network)
             answers = solver.solve_batch(problems, budget=budget)
         if json:
-            extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None}
+            extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None, "gap": gap}
             if all_outputs:
                 extra["all_outputs"] = True
-            documents = [{**answer.to_json(), **extra, "output": k} for answer, k in zip(answers, outputs, strict=True)]
+            documents = [
+                {**answer.to_json(certificate_data=certify), **extra, "output": k}
+                for answer, k in zip(answers, outputs, strict=True)
+            ]
             emit_json(documents[0] if len(documents) == 1 else documents)
         else:
             _show_bounds(answers)
@@ -117,7 +125,8 @@ def _draw_regions(path: str, network: ReluNetwork, answers: list[LipschitzBounds
     say(f"linear regions drawn in {path}")
 
 
-def _reduce(network: ReluNetwork, output: int | None, margin: tuple[int, int] | None) -> ReluNetwork:
+def reduce_outputs(network: ReluNetwork, output: int | None, margin: tuple[int, int] | None) -> ReluNetwork:
+    """The network of one output or of a margin; the network itself where neither is chosen."""
     if output is not None and margin is not None:
         raise InputError("--output and --margin exclude each other")
     if margin is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import decimal
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,10 +18,12 @@ from numpy.typing import NDArray
 
 from solvers.norms import FloatArray
 
-__all__ = ["DyadicArray", "norm_at_least", "norm_at_most"]
+__all__ = ["DyadicArray", "norm_above", "norm_at_least", "norm_at_most", "power_above"]
 
 # Digits for norms with irrational exponents; ln and exp of `decimal` are correctly rounded to this many.
 _DIGITS = 80
+# Covers the rounding of a few such operations, each relative to numbers below 10^6 in size.
+_UPWARD = 1 + Fraction(1, 10**60)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +83,44 @@ def norm_at_most(vector: list[Fraction], exponent: float, bound: float) -> bool:
     return math.isinf(bound) or _norm_interval(vector, exponent, Fraction(bound))[1]
 
 
+def norm_above(vector: Sequence[Fraction], exponent: float) -> Fraction:
+    """A fraction that is no less than ||vector||_q, q = `exponent`, and no more than 1e-55 above it, relatively."""
+    sizes = [abs(value) for value in vector]
+    largest = max(sizes, default=Fraction(0))
+    if largest == 0 or math.isinf(exponent):
+        return largest
+    if exponent == 1:
+        return sum(sizes, Fraction(0))
+    if exponent == 2:
+        total = sum((size**2 for size in sizes), Fraction(0)) / largest**2
+        return largest * Fraction(math.isqrt((total.numerator << 400) // total.denominator) + 1, 1 << 200)
+    with _many_digits():
+        q = decimal.Decimal(exponent)
+        power_sum = sum((q * _decimal(size / largest).ln()).exp() for size in sizes if size)
+        return largest * Fraction((decimal.Decimal(power_sum).ln() / q).exp()) * _UPWARD
+
+
+def power_above(base: Fraction, exponent: Fraction) -> Fraction:
+    """A fraction that is no less than base ** exponent, base >= 0, exponent >= 0, and hardly above it."""
+    if base == 0 or exponent == 0 or exponent == 1:
+        return base if exponent else Fraction(1)
+    with _many_digits():
+        return Fraction((_decimal(exponent) * _decimal(base).ln()).exp()) * _UPWARD
+
+
+@contextmanager
+def _many_digits() -> Iterator[None]:
+    """Decimals of _DIGITS digits and any size."""
+    with decimal.localcontext() as context:
+        context.prec = _DIGITS
+        context.Emax, context.Emin = decimal.MAX_EMAX, decimal.MIN_EMIN
+        yield
+
+
+def _decimal(value: Fraction) -> decimal.Decimal:
+    return decimal.Decimal(value.numerator) / decimal.Decimal(value.denominator)
+
+
 def _norm_interval(vector: list[Fraction], exponent: float, bound: Fraction) -> tuple[bool, bool]:
     """(norm >= bound for certain, norm <= bound for certain)."""
     sizes = [abs(value) for value in vector]
@@ -94,16 +136,12 @@ def _norm_interval(vector: list[Fraction], exponent: float, bound: Fraction) -> 
     # _DIGITS digits, and 10 guard digits are given away for the few of them.
     if bound == 0:
         return True, False
-    with decimal.localcontext() as context:
-        context.prec = _DIGITS
-        context.Emax, context.Emin = decimal.MAX_EMAX, decimal.MIN_EMIN
+    with _many_digits():
         q = decimal.Decimal(exponent)
         total_power = decimal.Decimal(0)
         for size in sizes:
             if size:
-                ratio = size / bound
-                quotient = decimal.Decimal(ratio.numerator) / decimal.Decimal(ratio.denominator)
-                total_power += (q * quotient.ln()).exp()
+                total_power += (q * _decimal(size / bound).ln()).exp()
         # Error of q ln(r): relative 10^-78 of a number below 10^6 in size, so exp is off by a factor 1 +- 10^-70.
         slack = decimal.Decimal(10) ** (10 - _DIGITS)
         return total_power * (1 - slack) >= 1, total_power * (1 + slack) <= 1

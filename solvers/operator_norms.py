@@ -2,7 +2,8 @@
 
 Exact: a = 1 (the longest column in l_b), b = inf (the longest row in l_{a'}), a = b = 2 (the largest singular value).
 For other pairs computing the norm is NP-hard (Hendrickx and Olshevsky 2010), and upper bounds come from rows and
-Hoelder's inequality, from comparing norms, and from Riesz-Thorin interpolation. All results are rounded upward.
+Hoelder's inequality, from comparing norms, and from Riesz-Thorin interpolation. All results are rounded upward, by
+enough that `solvers.checkers.norm_product` can prove them again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from solvers.norms import FloatArray, check_exponent, dual_exponent, vector_norm
 
-__all__ = ["operator_norm_bound"]
+__all__ = ["operator_norm_bound", "operator_norm_rules", "spectral_bound"]
 
 
 def operator_norm_bound(matrix: FloatArray, source: float, target: float) -> float:
@@ -24,41 +25,60 @@ def operator_norm_bound(matrix: FloatArray, source: float, target: float) -> flo
         source: a, the exponent on R^n.
         target: b, the exponent on R^m.
     """
+    return min(operator_norm_rules(matrix, source, target).values())
+
+
+def operator_norm_rules(matrix: FloatArray, source: float, target: float) -> dict[str, float]:
+    """Upper bounds of ||W||_{a -> b} by the rule that proves each.
+
+    "columns": the longest column in l_b, and ||x||_1 <= n^(1 - 1/a) ||x||_a. "rows": the longest row in l_{a'}, and
+    ||y||_b <= m^(1/b) ||y||_inf. "spectral": the largest singular value, norms compared likewise. "hoelder": the rows
+    in l_{a'}, their lengths in l_b. "one-two", "two-inf", "one-inf" (a = b): log-convexity in 1/a between these norms
+    (Riesz-Thorin).
+
+    Args:
+        matrix, source, target: as for `operator_norm_bound`. A pair with an exact rule has that one alone.
+    """
     a, b = check_exponent(source), check_exponent(target)
     w = np.asarray(matrix, dtype=np.float64)
     m, n = w.shape
     upward = 1 + (m + n + 16) * 2.0**-50
-    columns = float(vector_norm(w, b, axis=0).max())  # ||W||_{1 -> b}
-    rows = float(vector_norm(w, dual_exponent(a), axis=1).max())  # ||W||_{a -> inf}
+    columns = float(vector_norm(w, b, axis=0).max()) * upward  # ||W||_{1 -> b}
+    rows = float(vector_norm(w, dual_exponent(a), axis=1).max()) * upward  # ||W||_{a -> inf}
     if a == 1:
-        return columns * upward
+        return {"columns": columns}
     if math.isinf(b):
-        return rows * upward
-    spectral = float(np.linalg.svd(w, compute_uv=False)[0])
+        return {"rows": rows}
+    spectral = spectral_bound(w)
     if a == 2 and b == 2:
-        return spectral * upward
-    bounds = [
-        float(vector_norm(vector_norm(w, dual_exponent(a), axis=1), b)),  # Hoelder, row by row
-        columns * n ** (1 - _inverse(a)),  # ||x||_1 <= n^(1 - 1/a) ||x||_a
-        rows * m ** _inverse(b),
-        spectral * n ** max(0.0, 0.5 - _inverse(a)) * m ** max(0.0, _inverse(b) - 0.5),
-    ]
+        return {"spectral": spectral}
+    found = {
+        "hoelder": float(vector_norm(vector_norm(w, dual_exponent(a), axis=1), b)) * upward,
+        "columns": columns * n ** (1 - _inverse(a)) * upward,
+        "rows": rows * m ** _inverse(b) * upward,
+        "spectral": spectral * n ** max(0.0, 0.5 - _inverse(a)) * m ** max(0.0, _inverse(b) - 0.5) * upward,
+    }
     if a == b:
-        bounds.append(_riesz_thorin(w, a, spectral))
-    return min(bounds) * upward
+        t = _inverse(a)
+        ends = {"one": (1.0, float(np.abs(w).sum(axis=0).max())), "two": (0.5, spectral)}
+        ends["inf"] = (0.0, float(np.abs(w).sum(axis=1).max()))
+        for high, low in (("one", "two"), ("two", "inf"), ("one", "inf")):
+            (start, longer), (end, shorter) = ends[high], ends[low]
+            if end <= t <= start:
+                weight = (t - end) / (start - end)
+                found[f"{high}-{low}"] = longer**weight * shorter ** (1 - weight) * upward
+    return found
+
+
+def spectral_bound(matrix: FloatArray) -> float:
+    """The largest singular value of (m, n), rounded upward by more than a proof in float64 arithmetic loses.
+
+    That proof is a Cholesky decomposition of the Gram matrix of the shorter side k: it loses 2 k (m + n) units in the
+    last place of the square (Rump 2006, theorem 2.3).
+    """
+    m, n = matrix.shape
+    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + (4 * min(m, n) * (m + n) + 64) * 2.0**-52)
 
 
 def _inverse(exponent: float) -> float:
     return 0.0 if math.isinf(exponent) else 1 / exponent
-
-
-def _riesz_thorin(w: FloatArray, p: float, spectral: float) -> float:
-    """||W||_{p -> p} from the exact norms for 1, 2 and inf; log-convex in 1/p."""
-    ends = {1.0: float(np.abs(w).sum(axis=0).max()), 0.5: spectral, 0.0: float(np.abs(w).sum(axis=1).max())}
-    t = _inverse(p)
-    best = math.inf
-    for high, low in ((1.0, 0.5), (0.5, 0.0), (1.0, 0.0)):
-        if low <= t <= high:
-            weight = (t - low) / (high - low)
-            best = min(best, ends[high] ** weight * ends[low] ** (1 - weight))
-    return best

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.domains import Domain
+from solvers.domains import Domain, domain_from_json
 from solvers.errors import InputError, SoundnessError
-from solvers.norms import FloatArray, exponent_label
+from solvers.norms import FloatArray, exponent_label, parse_exponent
 from solvers.regions import ActivationPattern
 
 __all__ = ["Certificate", "LipschitzBounds", "Status", "Witness"]
@@ -69,7 +69,7 @@ class Witness:
         try:
             pattern = tuple(_bits(layer) for layer in value["pattern"])
             point, gradient = (np.array(value[key], dtype=np.float64) for key in ("point", "gradient"))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"the witness of the result cannot be read: {error}") from None
         return cls(point, pattern, gradient)
 
@@ -86,11 +86,24 @@ class Certificate:
 
     Attributes:
         kind: which checker replays it.
-        data: plain JSON types and arrays.
+        data: plain JSON types and arrays; empty where a result was written down without them.
     """
 
     kind: str
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Certificate:
+        """The certificate that `LipschitzBounds.to_json` wrote down, with or without its data.
+
+        Raises:
+            InputError: not such a description.
+        """
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Mapping) and isinstance(value.get("kind"), str) and isinstance(value.get("data"), Mapping):
+            return cls(value["kind"], value["data"])
+        raise InputError("the certificate of the result must be a kind, or an object with `kind` and `data`")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +115,7 @@ class LipschitzBounds:
         upper: proved; inf without a proof.
         witness: None when nothing better than 0 was found.
         stats: numbers about the solve: nodes, subsets, wall_seconds.
+        reason: why the method did not do more than it did; empty where nothing is left to wish for.
     """
 
     lower: float
@@ -113,6 +127,7 @@ class LipschitzBounds:
     witness: Witness | None = None
     certificate: Certificate | None = None
     stats: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if math.isnan(self.lower) or math.isnan(self.upper) or not 0 <= self.lower <= self.upper:
@@ -125,8 +140,16 @@ class LipschitzBounds:
             return 1.0
         return 0.0 if self.upper == self.lower else (self.upper - self.lower) / self.upper
 
-    def to_json(self) -> dict[str, Any]:
-        """The answer in plain JSON types; infinite numbers become the string "inf"."""
+    def to_json(self, *, certificate_data: bool = False) -> dict[str, Any]:
+        """The answer in plain JSON types; infinite numbers become the string "inf".
+
+        Args:
+            certificate_data: write the certificate down whole, for `from_json` and a checker, and not its kind alone.
+        """
+        certificate: Any = None
+        if self.certificate is not None:
+            kind, data = self.certificate.kind, self.certificate.data
+            certificate = {"kind": kind, "data": dict(data)} if certificate_data else kind
         return {
             "lower": self.lower,
             "upper": "inf" if math.isinf(self.upper) else self.upper,
@@ -135,6 +158,51 @@ class LipschitzBounds:
             "p": exponent_label(self.p) if math.isinf(self.p) else self.p,
             "domain": self.domain.describe(),
             "witness": None if self.witness is None else self.witness.to_json(),
-            "certificate": None if self.certificate is None else self.certificate.kind,
+            "certificate": certificate,
             "stats": dict(self.stats),
+            "reason": self.reason,
         }
+
+    @classmethod
+    def from_json(cls, value: Any) -> LipschitzBounds:
+        """The answer that `to_json` wrote down.
+
+        Raises:
+            InputError: not such a description; the message says what is wrong.
+            SoundnessError: the bounds contradict each other.
+        """
+        if not isinstance(value, Mapping):
+            raise InputError(f"a result must be a JSON object, got {type(value).__name__}")
+        missing = [key for key in ("lower", "upper", "status", "p", "domain") if key not in value]
+        if missing:
+            raise InputError(f"this is no result of `interlip lipschitz --json`: it has no {missing[0]!r}")
+        if value["status"] not in [str(status) for status in Status]:
+            raise InputError(f"the status of the result is unknown: {value['status']!r}")
+        witness, certificate = value.get("witness"), value.get("certificate")
+        stats = value.get("stats", {})
+        if not isinstance(stats, Mapping):
+            raise InputError("`stats` of the result must be an object of numbers")
+        return cls(
+            _number("lower", value["lower"]),
+            _number("upper", value["upper"]),
+            Status(value["status"]),
+            str(value.get("method", "")),
+            parse_exponent(value["p"]),
+            domain_from_json(value["domain"]),
+            None if witness is None else Witness.from_json(witness),
+            None if certificate is None else Certificate.from_json(certificate),
+            {str(key): _number(f"stats.{key}", number) for key, number in stats.items()},
+            str(value.get("reason", "")),
+        )
+
+
+def _number(name: str, value: Any) -> float:
+    """A real number or "inf" from JSON."""
+    if value == "inf":
+        return math.inf
+    try:
+        if not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number that no float64 comes near
+        pass
+    raise InputError(f"`{name}` of the result must be a number, got {str(value)[:40]!r}")

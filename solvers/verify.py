@@ -4,30 +4,108 @@ The witness is recomputed in exact rational arithmetic: the point lies strictly 
 the region of its pattern, and the gradient there is long enough for the lower bound. The certificate is replayed by a
 checker of its own kind (`CERTIFICATE_CHECKERS`). A result without a certificate has its upper bound reported as
 unproved, never as wrong.
+
+A result is bound to its network by mathematics alone: for another network the witness has another gradient, and the
+certificate other regions or norms.
 """
 
 from __future__ import annotations
 
+import enum
+import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
+from solvers.budget import DEFAULT_RELATIVE_GAP, Budget
 from solvers.checkers._base import CertificateChecker, Check
+from solvers.checkers.norm_product import check_norm_product
 from solvers.checkers.region_list import check_region_list
+from solvers.checkers.search_tree import check_search_tree
 from solvers.domains import Box
 from solvers.exact_arithmetic import norm_at_least
 from solvers.problems import LipschitzProblem
-from solvers.results import Witness
+from solvers.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.witnesses import exact_gradient
 
-__all__ = ["CERTIFICATE_CHECKERS", "Check", "check_witness"]
+__all__ = ["CERTIFICATE_CHECKERS", "Check", "Verdict", "Verification", "check_witness", "verify_bounds"]
 
 # Kind of certificate -> who replays it.
 CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {
+    "norm-product": check_norm_product,
     "region-list": check_region_list,
+    "search-tree": check_search_tree,
 }
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
 GRADIENT_TOLERANCE = 1e-9
+
+
+class Verdict(enum.StrEnum):
+    """What is known of a result after everything in it was looked at."""
+
+    PROVED = "proved"
+    UNPROVED = "unproved"
+    REFUTED = "refuted"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was looked at in a result, and what could not be.
+
+    Attributes:
+        checks: claims that were proved again, or found wrong.
+        unproved: claims, as sentences, for which the result holds no proof.
+    """
+
+    checks: tuple[Check, ...]
+    unproved: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Refuted if one claim is wrong, unproved if one is open, else proved."""
+        if not all(check.holds for check in self.checks):
+            return Verdict.REFUTED
+        return Verdict.UNPROVED if self.unproved else Verdict.PROVED
+
+
+def verify_bounds(
+    problem: LipschitzProblem, bounds: LipschitzBounds, relative_gap: float = DEFAULT_RELATIVE_GAP
+) -> Verification:
+    """Check every claim of a result: the lower bound, the upper bound, and that it is exact if it says so.
+
+    Args:
+        problem: the question as the reader of the result poses it, with their own copy of the network.
+        bounds: the answer to check, for the same p and domain.
+        relative_gap: at which the result was to count as exact.
+    """
+    checks = [check_witness(problem, bounds.witness, bounds.lower)]
+    unproved: list[str] = []
+    if math.isinf(bounds.upper):
+        checks.append(Check("upper bound", True, "none is claimed"))
+    else:
+        found = _check_certificate(problem, bounds.certificate, bounds.upper)
+        if isinstance(found, str):
+            unproved.append(found)
+        else:
+            checks.append(found)
+    if bounds.status is Status.EXACT:
+        closed = Budget(relative_gap=relative_gap).is_closed(bounds.lower, bounds.upper)
+        reason = "the bounds agree" if closed else "the bounds are further apart than"
+        checks.append(Check("exactness", closed, f"{reason} to the relative gap {relative_gap:g}"))
+    return Verification(tuple(checks), tuple(unproved))
+
+
+def _check_certificate(problem: LipschitzProblem, certificate: Certificate | None, upper: float) -> Check | str:
+    """The outcome of the replay, or why there is nothing to replay."""
+    if certificate is None:
+        return f"the upper bound {upper!r} comes without a certificate"
+    if not certificate.data:
+        return f"the result names a certificate ({certificate.kind}) but does not hold it: solve again with --certify"
+    checker = CERTIFICATE_CHECKERS.get(certificate.kind)
+    if checker is None:
+        return f"no checker knows certificates of kind {certificate.kind!r} (known: {', '.join(CERTIFICATE_CHECKERS)})"
+    return checker(problem, certificate.data, upper)
 
 
 def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: float) -> Check:

@@ -8,6 +8,7 @@ Source: Szegedy et al. 2014, section 4.3, for the product; the chain is its refi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,11 +19,11 @@ from solvers.domains import Box, WholeSpace
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.networks import ReluNetwork
 from solvers.norms import check_exponent, dual_exponent, vector_norm
-from solvers.operator_norms import operator_norm_bound
+from solvers.operator_norms import operator_norm_bound, operator_norm_rules
 from solvers.problems import LipschitzProblem
 from solvers.results import Certificate, LipschitzBounds, Status
 
-__all__ = ["NormProduct", "norm_product_bound"]
+__all__ = ["NormProduct", "norm_product_bound", "norm_product_certificate"]
 
 
 def norm_product_bound(network: ReluNetwork, p: float) -> float:
@@ -30,9 +31,27 @@ def norm_product_bound(network: ReluNetwork, p: float) -> float:
     return min(_chain_bound(network, p)[0], _absolute_bound(network, p))
 
 
+def norm_product_certificate(network: ReluNetwork, p: float) -> Certificate:
+    """What proves `norm_product_bound`: the best chain with a norm and a rule for every layer, or the absolute values.
+
+    Data: `chain`, a list of layers from the first to the last, each with `source`, `target` (exponents), `norm` (no
+    less than the operator norm between them) and `rule` (see `operator_norms.operator_norm_rules`); None where the
+    absolute values of the weights give less.
+    """
+    chain, path = _chain_bound(network, p)
+    if _absolute_bound(network, p) <= chain:
+        return Certificate("norm-product", {"chain": None})
+    layers = []
+    for w, source, target in zip(network.weights, path, [*path[1:], math.inf], strict=True):
+        rules = operator_norm_rules(w, source, target)
+        rule = min(rules, key=rules.__getitem__)
+        layers.append({"source": source, "target": target, "rule": rule, "norm": rules[rule]})
+    return Certificate("norm-product", {"chain": layers})
+
+
 def _chain_bound(network: ReluNetwork, p: float) -> tuple[float, list[float]]:
     """The smallest product over chains of norms, and the chain r_0 = p, r_1, ..., r_L."""
-    choices = sorted({1.0, 2.0, np.inf, check_exponent(p)})
+    choices = sorted({1.0, 2.0, math.inf, check_exponent(p)})
     reached: dict[float, tuple[float, list[float]]] = {check_exponent(p): (1.0, [check_exponent(p)])}
     for w in network.weights[:-1]:
         following: dict[float, tuple[float, list[float]]] = {}
@@ -44,7 +63,7 @@ def _chain_bound(network: ReluNetwork, p: float) -> tuple[float, list[float]]:
             following[target] = min(options, key=lambda option: option[0])
         reached = following
     last = network.weights[-1]
-    ends = [(cost * operator_norm_bound(last, source, np.inf), path) for source, (cost, path) in reached.items()]
+    ends = [(cost * operator_norm_bound(last, source, math.inf), path) for source, (cost, path) in reached.items()]
     best = min(ends, key=lambda option: option[0])
     return best[0] * (1 + (network.depth + 2) * 2.0**-52), best[1]
 
@@ -69,9 +88,8 @@ class NormProduct(AbstractLipschitzSolver):
 
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
-        chain, path = _chain_bound(problem.network, problem.p)
-        upper = min(chain, _absolute_bound(problem.network, problem.p))
-        certificate = Certificate("norm-product", {"exponents": path})
+        upper = norm_product_bound(problem.network, problem.p)
+        certificate = norm_product_certificate(problem.network, problem.p)
         status = Status.EXACT if upper == 0 else Status.BOUNDED
         stats = {"wall_seconds": deadline.elapsed}
         return LipschitzBounds(0.0, upper, status, self.name, problem.p, problem.domain, None, certificate, stats)

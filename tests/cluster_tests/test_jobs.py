@@ -63,7 +63,7 @@ def head(request: pytest.FixtureRequest) -> Iterator[Head]:
     else:
         server["RAY_AUTH_MODE"] = "disabled"
     port, dashboard = free_port(), free_port()
-    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
+    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4"]
     command += ["--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={home}/r"]
     # The agent of a runtime that an earlier test started holds the default port; without an agent no job is taken.
     command.append(f"--dashboard-agent-listen-port={free_port()}")
@@ -116,58 +116,34 @@ def check_run(out: Path) -> None:
     assert len([entry for entry in figures if entry.path.endswith(".png")]) >= 3
 
 
+def start(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_a_reduced_overview_runs_as_a_job_submitted_both_ways(head: Head, tmp_path: Path, root: Path) -> None:
     settings = [text for override in SMALL for text in ("--set", override)]
-    ours = tmp_path / "ours"
-    command = [
-        sys.executable,
-        "-m",
-        "cluster.cli",
-        "submit",
-        "overview",
-        "--address",
-        head.address,
-        "--follow",
-        "--json",
-    ]
-    answer = subprocess.run(
-        [*command, "--out", str(ours), *settings],
-        cwd=root,
-        env=head.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout)["status"] == "SUCCEEDED"
-    assert "finished" in answer.stderr  # the log was followed to its last line
-    check_run(ours)
+    ours, plain = tmp_path / "ours", tmp_path / "plain"
+    submit = [sys.executable, "-m", "cluster.cli", "submit", "overview", "--address", head.address]
+    submit += ["--follow", "--json", "--workers", "2", "--out", str(ours), *settings]
 
-    plain = tmp_path / "plain"
     environment = dict(head.environment)
     if (Path(environment["HOME"]) / ".ray" / "auth_token").is_file():
         environment["RAY_AUTH_MODE"] = "token"  # Ray's own client does not follow the server
     staged = tmp_path / "project"
     for package in ("cluster", "tasks", "solvers", "tracking"):
         shutil.copytree(root / package, staged / package, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        RAY,
-        "job",
-        "submit",
-        "--address",
-        head.address,
-        "--working-dir",
-        ".",
-        "--",
-        "python",
-        "-m",
-        "cluster.cli",
-    ]
-    answer = subprocess.run(
-        [*command, "run", "overview", "--out", str(plain), *settings],
-        cwd=staged, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    run = [RAY, "job", "submit", "--address", head.address, "--working-dir", ".", "--"]
+    run += ["python", "-m", "cluster.cli", "run", "overview", "--workers", "2", "--out", str(plain), *settings]
+
+    # Both at once: a job mostly waits for its processes to start.
+    jobs = [start(submit, root, head.environment), start(run, staged, environment)]
+    (said, log), (plain_said, plain_log) = (job.communicate() for job in jobs)
+    assert jobs[0].returncode == 0, log
+    assert json.loads(said)["status"] == "SUCCEEDED"
+    assert "finished" in log  # the log was followed to its last line
+    check_run(ours)
+    assert jobs[1].returncode == 0, plain_said + plain_log
     check_run(plain)

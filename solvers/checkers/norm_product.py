@@ -1,0 +1,149 @@
+"""Replays products of operator norms: every layer's norm is proved again by the rule that is said to give it.
+
+Norms of rows and columns, powers and products are taken in rational arithmetic; where an exponent is irrational in
+effect, in decimals of many digits rounded upward. The one step in float64 is the largest singular value: c bounds it
+if c^2 I - W W^T is positive definite, which a Cholesky decomposition of that matrix, lowered by all that rounding can
+hide, shows by running to its end.
+
+Source: Rump 2006, Verification of positive definiteness, theorem 2.3; Higham 2002, section 3.1, for inner products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from solvers.checkers._base import Check
+from solvers.exact_arithmetic import DyadicArray, norm_above, norm_at_most, power_above
+from solvers.norms import FloatArray, dual_exponent, parse_exponent
+from solvers.problems import LipschitzProblem
+
+__all__ = ["check_norm_product", "spectral_norm_at_most"]
+
+SUBJECT = "upper bound"
+# A dual exponent is rounded to float64, which moves a norm in R^n by a relative log(n) 2^-52 at most.
+ROUNDED_DUAL = 1 + Fraction(1, 2**47)
+UNIT = 2.0**-52
+
+
+def check_norm_product(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) -> Check:
+    """Whether the norms listed bound those of the layers, and their product is no larger than `upper`."""
+    try:
+        chain = data["chain"]
+        reason = _absolute_values(problem, upper) if chain is None else _chain(problem, chain, upper)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return Check(SUBJECT, False, f"the product of norms cannot be replayed: {error!r}")
+    if reason is not None:
+        return Check(SUBJECT, False, reason)
+    return Check(SUBJECT, True, "the norms of the layers, proved again, multiply to no more than the bound")
+
+
+def _absolute_values(problem: LipschitzProblem, upper: float) -> str | None:
+    """Every gradient is at most |W_L| ... |W_0| entry by entry."""
+    product = DyadicArray.of(np.abs(problem.network.weights[-1]))
+    for w in reversed(problem.network.weights[:-1]):
+        product = product @ DyadicArray.of(np.abs(w))
+    if norm_at_most(product.fractions(), problem.dual_p, upper):
+        return None
+    return f"the absolute values of the weights multiply to more than the upper bound {upper!r}"
+
+
+def _chain(problem: LipschitzProblem, layers: Any, upper: float) -> str | None:
+    weights = problem.network.weights
+    if len(layers) != len(weights):
+        return f"the certificate must list {len(weights)} layers, got {len(layers)}"
+    product, source = Fraction(1), problem.p
+    for k, (w, layer) in enumerate(zip(weights, layers, strict=True)):
+        a, b, norm = parse_exponent(layer["source"]), parse_exponent(layer["target"]), float(layer["norm"])
+        if a != source:
+            return f"layer {k} is measured from l_{a:g}, but what enters it is measured in l_{source:g}"
+        if not 0 <= norm < math.inf:
+            return f"the norm of layer {k} must be a finite number >= 0, got {norm!r}"
+        if not _norm_is_at_most(w, a, b, str(layer["rule"]), Fraction(norm)):
+            return f"the norm of layer {k} from l_{a:g} to l_{b:g} is not shown to be at most {norm!r}"
+        product, source = product * Fraction(norm), b
+    if math.isfinite(upper) and product > Fraction(upper):
+        return f"the norms multiply to {float(product)!r}, more than the upper bound {upper!r}"
+    return None
+
+
+def _norm_is_at_most(w: FloatArray, a: float, b: float, rule: str, norm: Fraction) -> bool:
+    """Whether a rule of `operator_norms.operator_norm_rules` proves ||W||_{a -> b} <= norm."""
+    m, n = w.shape
+    exact = {a, b} <= {1.0, 2.0, math.inf}
+    room = norm if exact else norm / ROUNDED_DUAL
+    zero, half, one = Fraction(0), Fraction(1, 2), Fraction(1)
+    s, t = _inverse(a), _inverse(b)
+    if rule == "columns":
+        return _longest(w.T, b) * power_above(Fraction(n), one - s) <= room
+    if rule == "rows":
+        return _longest(w, dual_exponent(a)) * power_above(Fraction(m), t) <= room
+    if rule == "hoelder":
+        return norm_above(_lengths(w, dual_exponent(a)), b) <= room
+    if rule == "spectral":
+        factor = power_above(Fraction(n), max(zero, half - s)) * power_above(Fraction(m), max(zero, t - half))
+        return spectral_norm_at_most(w, room / factor)
+    ends = {"one": one, "two": half, "inf": zero}
+    high, low = rule.split("-")
+    if a != b or not ends[low] <= s <= ends[high] or ends[low] == ends[high]:
+        raise ValueError(f"the rule {rule} says nothing about norms from l_{a:g} to l_{b:g}")
+    weight = (s - ends[low]) / (ends[high] - ends[low])
+    if "two" not in (high, low):
+        longer, shorter = _longest(w.T, 1.0), _longest(w, 1.0)
+        return power_above(longer, weight) * power_above(shorter, one - weight) <= room
+    # With the end at 1 or inf known, what is left has to cover a power of the largest singular value.
+    known, share = (_longest(w.T, 1.0), weight) if high == "one" else (_longest(w, 1.0), one - weight)
+    if known == 0 or share == 1:
+        return known <= room
+    return spectral_norm_at_most(w, _below(room / power_above(known, share), one / (one - share)))
+
+
+def _below(base: Fraction, exponent: Fraction) -> Fraction:
+    """A fraction that is no more than base ** exponent, and hardly below it; for exponents >= 0."""
+    return 1 / power_above(1 / base, exponent) if base else base
+
+
+def _inverse(exponent: float) -> Fraction:
+    return Fraction(0) if math.isinf(exponent) else 1 / Fraction(exponent)
+
+
+def _lengths(w: FloatArray, q: float) -> list[Fraction]:
+    """No less than the length of every row in l_q."""
+    exact = DyadicArray.of(w)
+    scale = Fraction(1, 1 << exact.shift)
+    return [scale * norm_above([Fraction(int(value)) for value in row], q) for row in exact.integers]
+
+
+def _longest(w: FloatArray, q: float) -> Fraction:
+    return max(_lengths(w, q))
+
+
+def spectral_norm_at_most(w: FloatArray, bound: Fraction) -> bool:
+    """Whether the largest singular value of W (m, n) is proved to be at most `bound`; rounding counts against it."""
+    if not w.any():
+        return bound >= 0
+    # Scaled by a power of two to entries around 1, out of reach of under- and overflow.
+    shift = math.frexp(float(np.abs(w).max()))[1]
+    c = float(bound / Fraction(2) ** shift) * (1 - UNIT)
+    short = np.ldexp(w if w.shape[0] <= w.shape[1] else w.T, -shift)
+    k, n = short.shape
+    if not 0 < c < 1e100:
+        return c >= 1e100
+    square = float((short**2).sum())
+    gram = short @ short.T
+    matrix = -gram
+    matrix[np.diag_indices(k)] += c * c
+    diagonal = np.diagonal(matrix)
+    if not (diagonal > 0).all():
+        return False
+    # Gram matrix and diagonal in float64, then Cholesky; twice what the theorems ask for, in units of 2^-53.
+    lost = (n + 4) * UNIT * square + 4 * UNIT * c * c + (k + 4) * UNIT * float(diagonal.sum()) + 1e-250
+    try:
+        np.linalg.cholesky(matrix - lost * np.eye(k))
+    except np.linalg.LinAlgError:
+        return False
+    return True
