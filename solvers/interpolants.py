@@ -43,7 +43,7 @@ class BuiltNetwork(Protocol):
     def detector_classes(self) -> tuple[int, ...]: ...
     @property
     def parameters(self) -> int: ...
-    def predict(self, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]: ...
+    def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class Interpolant:
         network: the network itself.
         missed: rows that the exported torch module does not give their label, (misclassified,).
         centres: per detector the rows x* its neurons were made from, in order of acceptance.
-        stats: wall_seconds of the parts, passes over the other classes.
+        stats: wall_seconds of the parts, candidates tried.
     """
 
     network: BuiltNetwork

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,6 +82,13 @@ class ThresholdNetwork:
         hidden = self.second_layer_width
         return n * (d + 1) + hidden * (n + 1) + hidden + len(self.detector_classes)
 
+    def rescaled(self, factor: float) -> ThresholdNetwork:
+        """The network that answers on factor * x what this one answers on x, up to rounding: biases times factor > 0.
+
+        A network built on points divided by their radius R is one for the points themselves after `rescaled(R)`.
+        """
+        return replace(self, biases=self.biases * factor)
+
     def to_torch(self, device: str = "cpu") -> torch.nn.Module:
         """The network as a module of Linear layers and thresholds; see `torch_threshold.ThresholdModule`."""
         from solvers.torch_threshold import ThresholdModule
@@ -96,8 +103,8 @@ class ThresholdNetwork:
             device,
         )
 
-    def predict(self, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]:
+    def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]:
         """Class indices (N,) of points (N, d), by the exported torch module."""
         from solvers.torch_threshold import predict
 
-        return predict(self.to_torch(device), points, device)
+        return predict(self.to_torch(device), points, device, threads)

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from solvers.interpolation.bit_features import (
     Words,
     block_rows,
-    exact_sign,
     feature_blocks,
     informative_order,
     pack_bits,
-    sign_slack,
     unpack_words,
 )
 from solvers.interpolation.bit_instructions import LANES
 from solvers.interpolation.covering_layer import count_firing
+from solvers.interpolation.first_layer_signs import exact_sign, sign_slack
 from solvers.norms import FloatArray
-from solvers.threshold_networks import sole_class
+from solvers.threads import allowed_threads, spread
+from solvers.threshold_networks import NO_CLASS, sole_class
 
-__all__ = ["SignLinear", "Step", "ThresholdModule", "decision_layer", "fixed_linear", "predict"]
+__all__ = ["ClassIndex", "SignLinear", "Step", "ThresholdModule", "decision_layer", "fixed_linear", "predict"]
 
 # Numbers in a layer's output for one block of points.
 BLOCK_NUMBERS = 2**20
@@ -31,7 +31,9 @@ BLOCK_NUMBERS = 2**20
 WORTH_PACKING = 5e9
 # Points evaluated at a time where the module divides its own work, and points packed at a time.
 ROWS = 4096
-PACKED_ROWS = 2**14
+PACKED_ROWS = 2**16
+# Points counted at a time by one thread, in blocks of 64; second-layer neurons packed at a time.
+SHARED_BLOCKS, PACKED_NEURONS = 64, 2048
 
 
 class Step(torch.nn.Module):
@@ -78,7 +80,7 @@ def fixed_linear(
 
 
 def decision_layer(
-    neurons: Sequence[int], detector_classes: Sequence[int], classes: int, dtype: torch.dtype
+    neurons: Sequence[int], detector_classes: Sequence[int], classes: int, dtype: torch.dtype = torch.float32
 ) -> torch.nn.Linear:
     """The output layer: the score of a class is positive exactly when the second layer speaks for it.
 
@@ -135,36 +137,65 @@ class ThresholdModule(torch.nn.Module):
         scores: torch.Tensor = self.output(self.step(self.second(features)))
         return scores
 
-    def packed_scores(self, points: FloatArray) -> FloatArray:
+    def packed_scores(self, points: FloatArray, threads: int | None = None) -> FloatArray:
         """The scores of `forward` for many points (N, d), counted on packed bits from this module's own tensors.
 
         The signs of the first layer are exact both ways and all later sums are of whole numbers and halves, so the
         scores are the same numbers. On the processor only, and with at least one second-layer neuron.
+
+        Args:
+            threads: that share the points; when left out as many as torch may use.
         """
         order = informative_order(points, self.first.weight.numpy(), self.first.bias.numpy())
         weights, biases = self.first.weight.numpy()[order], self.first.bias.numpy()[order]
-        masks = pack_bits((self.second.weight.numpy() != 0)[:, order])
+        second = self.second.weight.numpy()
+        starts = range(0, len(second), PACKED_NEURONS)
+        masks = np.concatenate([pack_bits((second[k : k + PACKED_NEURONS] != 0)[:, order]) for k in starts])
         thresholds = self.second.bias.numpy().astype(np.int64)
         # Neurons with the same outgoing weights are counted together.
         columns, owners = np.unique(self.output.weight.numpy().astype(np.float64), axis=1, return_inverse=True)
         scores = np.empty((len(points), self.output.out_features))
+        threads = allowed_threads(threads)
         for start in range(0, len(points), PACKED_ROWS):
             part = np.arange(start, min(start + PACKED_ROWS, len(points)))
-            blocks = feature_blocks(points, block_rows([part])[0], weights, biases)
+            blocks = feature_blocks(points, block_rows([part])[0], weights, biases, threads)
             firing = np.zeros((len(blocks), columns.shape[1], LANES), dtype=np.int64)
-            count_firing(blocks, masks, thresholds, owners, firing)
+
+            def count(first: int, blocks: Words = blocks, firing: NDArray[np.int64] = firing) -> None:
+                these = slice(first, first + SHARED_BLOCKS)
+                count_firing(blocks[these], masks, thresholds, owners, firing[these])
+
+            spread(count, range(0, len(blocks), SHARED_BLOCKS), threads)
             counts = firing.transpose(0, 2, 1).reshape(-1, columns.shape[1])[: len(part)]
             scores[part] = counts @ columns.T + self.output.bias.numpy()
         return scores
 
 
-def predict(module: torch.nn.Module, points: FloatArray, device: str = "cpu") -> NDArray[np.int64]:
-    """Class indices (N,): the class whose score alone is positive, `NO_CLASS` where none is or several are."""
+class ClassIndex(torch.nn.Module):
+    """A threshold module's answer: class indices (N,) of points (N, d), `NO_CLASS` for none; what is exported."""
+
+    def __init__(self, scores: torch.nn.Module) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        spoken_for = (self.scores(points.to(torch.float64)) > 0).to(torch.int64)
+        return torch.where(spoken_for.sum(dim=1) == 1, spoken_for.argmax(dim=1), NO_CLASS)
+
+
+def predict(
+    module: torch.nn.Module, points: FloatArray, device: str = "cpu", threads: int | None = None
+) -> NDArray[np.int64]:
+    """Class indices (N,): the class whose score alone is positive, `NO_CLASS` where none is or several are.
+
+    Args:
+        threads: for large problems; when left out as many as torch may use.
+    """
     rows = ROWS
     if isinstance(module, ThresholdModule):
         n, hidden = module.first.out_features, module.second.out_features
         if hidden and device == "cpu" and len(points) * n * (module.first.in_features + hidden) > WORTH_PACKING:
-            return sole_class(module.packed_scores(points) > 0)
+            return sole_class(module.packed_scores(points, threads) > 0)
         rows = max(1, BLOCK_NUMBERS // max(n, hidden))
     found = np.empty(len(points), dtype=np.int64)
     with torch.inference_mode():

@@ -22,6 +22,7 @@ from solvers.budget import DEFAULT_RELATIVE_GAP, Budget
 from solvers.checkers._base import CertificateChecker, Check
 from solvers.checkers.norm_product import check_norm_product
 from solvers.checkers.region_list import check_region_list
+from solvers.checkers.search_tree import check_search_tree
 from solvers.checkers.shallow_cells import check_shallow_cells
 from solvers.domains import Box
 from solvers.errors import InputError
@@ -45,6 +46,7 @@ __all__ = [
 CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {
     "norm-product": check_norm_product,
     "region-list": check_region_list,
+    "search-tree": check_search_tree,
     "shallow-cells": check_shallow_cells,
 }
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.

@@ -64,6 +64,8 @@ class AbstractInterpolator(abc.ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     device: str
+    # Of the construction and the evaluation; None for as many as torch may use.
+    threads: int | None = None
 
     def solve(self, problem: InterpolationProblem, *, rng: np.random.Generator) -> Interpolant:
         """Construct a network for a labelled point cloud and evaluate it on every point.
@@ -85,7 +87,7 @@ class AbstractInterpolator(abc.ABC):
             if len(centres) != width or len(np.unique(centres)) != width or (problem.labels[centres] != k).any():
                 raise SoundnessError(f"{self.name}: the neurons of class {k} do not come from points of their own")
         constructed = time.perf_counter()
-        missed = np.flatnonzero(network.predict(problem.points, self.device) != problem.labels)
+        missed = np.flatnonzero(network.predict(problem.points, self.device, self.threads) != problem.labels)
         finished = time.perf_counter()
         seconds = {"evaluation_seconds": finished - constructed, "wall_seconds": finished - started}
         return Interpolant(network, missed, built.centres, len(problem.labels), {**built.stats, **seconds})

@@ -13,7 +13,7 @@ from numba.core import cgutils as untyped_cgutils
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "lanes_below", "popcount", "positive_lanes"]
+__all__ = ["LANES", "affine_sign_lanes", "lanes_below", "popcount", "sign_lanes"]
 
 # Points in a block, and bits in a word.
 LANES = 64
@@ -22,7 +22,9 @@ STRIDE = 4
 
 # Typed as Any: numba's helpers carry no types.
 cgutils: Any = untyped_cgutils
-I64, DOUBLE = ir.IntType(64), ir.DoubleType()
+I64 = ir.IntType(64)
+tuple_of: Any = types.Tuple
+WORD_PAIR = tuple_of((types.uint64, types.uint64))
 
 
 def _splat(builder: Any, value: Any, vector: Any) -> Any:
@@ -32,10 +34,10 @@ def _splat(builder: Any, value: Any, vector: Any) -> Any:
     return builder.shuffle_vector(single, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
-def _load(builder: Any, pointer: Any, vector: Any) -> Any:
-    """A vector from an address that is a multiple of 8 only."""
+def _load(builder: Any, pointer: Any, vector: Any, number: Any = I64) -> Any:
+    """A vector from an address that is a multiple of its numbers' size only."""
     value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
-    value.align = 8
+    value.align = 8 if number is I64 or isinstance(number, ir.DoubleType) else 4
     return value
 
 
@@ -112,24 +114,82 @@ def _lanes_below(typing_context: Any, blocks: Any, block: Any, mask: Any, limit:
     return types.uint64(blocks, block, mask, types.int64, counts), generate
 
 
-def _positive_lanes(typing_context: Any, values: Any, start: Any, limit: Any) -> Any:
-    """Which of the 64 numbers from values[start] on are above `limit`, as the bits of one word.
+def _signs(context: Any, builder: Any, result: Any, values: Any, slack: Any, vector: Any) -> Any:
+    """The pair of words (values above the slack; values within it, both ends included)."""
+    limit = _splat(builder, slack, vector)
+    above = builder.bitcast(builder.fcmp_ordered(">", values, limit), I64)
+    not_below = builder.bitcast(builder.fcmp_ordered(">=", values, builder.fneg(limit)), I64)
+    return context.make_tuple(builder, result, [above, builder.xor(above, not_below)])
+
+
+def _sign_lanes(typing_context: Any, values: Any, start: Any, slack: Any) -> Any:
+    """Which of the 64 numbers from values[start] on are above the slack, and which lie within it: two words.
 
     Args:
-        values: (size,) float64, contiguous, start + 64 <= size.
+        values: (size,) float32 or float64, contiguous, start + 64 <= size.
+        slack: of the same type, >= 0.
     """
     del typing_context
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(DOUBLE, LANES)
+        number = context.get_value_type(values.dtype)
+        vector = ir.VectorType(number, LANES)
         numbers = context.make_array(signature.args[0])(context, builder, arguments[0])
-        loaded = _load(builder, builder.gep(numbers.data, [arguments[1]]), vector)
-        return builder.bitcast(builder.fcmp_ordered(">", loaded, _splat(builder, arguments[2], vector)), I64)
+        loaded = _load(builder, builder.gep(numbers.data, [arguments[1]]), vector, number)
+        return _signs(context, builder, WORD_PAIR, loaded, arguments[2], vector)
 
-    return types.uint64(values, start, types.float64), generate
+    return WORD_PAIR(values, types.int64, values.dtype), generate
+
+
+def _affine_sign_lanes(
+    typing_context: Any, points: Any, row: Any, weights: Any, biases: Any, start: Any, slack: Any
+) -> Any:
+    """`sign_lanes` of <w_j, x> + b_j for j = start ... start + 63, summed up in registers.
+
+    Args:
+        points: (N, d) float32. row: of x. weights: (d, m) float32. biases: (m,) float32; all contiguous.
+        slack: float32, >= 0.
+    """
+    del typing_context
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.get_value_type(types.float32)
+        vector = ir.VectorType(number, LANES)
+        places, matrix, offsets = (
+            context.make_array(signature.args[k])(context, builder, arguments[k]) for k in (0, 2, 3)
+        )
+        multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f32"
+        )
+        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+        depth, width = cgutils.unpack_tuple(builder, matrix.shape, 2)
+        point = builder.gep(places.data, [builder.mul(arguments[1], depth)])
+        first = builder.gep(matrix.data, [arguments[4]])
+        begun = _load(builder, builder.gep(offsets.data, [arguments[4]]), vector, number)
+        before = builder.block
+        term, done = (builder.append_basic_block(name) for name in ("term", "done"))
+        builder.branch(term)
+
+        builder.position_at_end(term)
+        k, so_far = builder.phi(I64), builder.phi(vector)
+        k.add_incoming(zero, before)
+        so_far.add_incoming(begun, before)
+        coordinate = _splat(builder, builder.load(builder.gep(point, [k])), vector)
+        row_of_weights = _load(builder, builder.gep(first, [builder.mul(k, width)]), vector, number)
+        total = builder.call(multiply_add, [coordinate, row_of_weights, so_far])
+        following = builder.add(k, one)
+        k.add_incoming(following, term)
+        so_far.add_incoming(total, term)
+        builder.cbranch(builder.icmp_unsigned("<", following, depth), term, done)
+
+        builder.position_at_end(done)
+        return _signs(context, builder, WORD_PAIR, total, arguments[5], vector)
+
+    return WORD_PAIR(points, types.int64, weights, biases, types.int64, types.float32), generate
 
 
 # Typed as Any: numba passes the typing context itself, which a type checker cannot know.
 popcount: Any = intrinsic(_popcount)
 lanes_below: Any = intrinsic(_lanes_below)
-positive_lanes: Any = intrinsic(_positive_lanes)
+sign_lanes: Any = intrinsic(_sign_lanes)
+affine_sign_lanes: Any = intrinsic(_affine_sign_lanes)

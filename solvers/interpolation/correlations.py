@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError
-from solvers.interpolation.bit_features import Words, popcount
+from solvers.interpolation.bit_features import Words
+from solvers.interpolation.bit_instructions import popcount
 from solvers.interpolation.conv_features import PackedMaps
 from solvers.interpolation.fourier_correlations import CorrelationTransform, fourier_batch, fourier_is_exact
 

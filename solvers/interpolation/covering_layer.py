@@ -3,27 +3,63 @@
 Sequentially the algorithm takes one candidate after the other. Here a few are looked at together, so that a block of
 the other classes' features is read once for all of them; they are then accepted in their drawn order, and one that an
 earlier one has covered is passed over, so the network is the same. How many are looked at together follows how many of
-the last ones were wasted.
+the last ones were wasted. The minimum over the other classes begins with the points that decided the last minima,
+gives a block up as soon as none of its points can be less, and ends at 0.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.interpolation.bit_features import Words
-from solvers.interpolation.bit_instructions import LANES, lanes_below
+from solvers.interpolation.bit_instructions import LANES, lanes_below, popcount
+from solvers.threads import Crew
 
 __all__ = ["count_firing", "cover_class"]
 
 MOST_TOGETHER = 32
+# Words of features from which a pass over them is worth handing to several threads.
+WORTH_SHARING = 2**19
+
+Whole = NDArray[np.int64]
 
 
-@numba.njit(cache=True, nogil=True)
+class _Batch(NamedTuple):
+    """Candidates that are looked at together.
+
+    Attributes:
+        places: of the candidates, (32,). masks: u, (32, depth).
+        least: the minimum so far of <u, Phi(x)> over the other classes. where: a place that has it, -1 without one.
+        accepted: 1 where a candidate becomes a neuron.
+    """
+
+    places: Whole
+    masks: Words
+    least: Whole
+    where: Whole
+    accepted: Whole
+
+
+class _Memory(NamedTuple):
+    """The points that decided the last minima, as a block: they bring the next minimum down at once.
+
+    Attributes:
+        block: (1, depth, 64), free places hold every feature. places: of the points, -1 where free.
+        used: how many were ever put in, (1,).
+    """
+
+    block: Words
+    places: Whole
+    used: Whole
+
+
 def cover_class(
-    blocks: Words, first: int, last: int, valid: Words, order: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    blocks: Words, first: int, last: int, valid: Words, order: Whole, threads: int = 1
+) -> tuple[Whole, Whole, int]:
     """Second-layer neurons that cover the class in blocks first..last-1 and are silent on all other points.
 
     Args:
@@ -31,79 +67,128 @@ def cover_class(
         first, last: blocks of the covered class "-".
         valid: (depth,), the mask of all n features.
         order: the places of the class's points (block * 64 + lane) in their drawn order.
+        threads: that share every pass over the points, where they are many.
     Returns:
-        The places x* of the neurons in order of acceptance; their thresholds m; and how many candidates were counted
-        against all other points.
+        The places x* of the neurons in order of acceptance; their thresholds m; and how many candidates were tried, as
+        in the sequential algorithm, those with m = 0 included. All are the same for any number of threads.
     Source: [DFG24], Algorithm 2, lines 3 to 12.
     """
-    depth = blocks.shape[1]
-    size = order.size
-    nobody = np.int64(depth * LANES + 1)
+    if threads > 1 and blocks.size > WORTH_SHARING:
+        return _cover_shared(blocks, first, last, valid, order, threads)
+    return _cover(blocks, first, last, valid, order)
+
+
+@numba.njit(cache=True, nogil=True)
+def _cover(blocks: Words, first: int, last: int, valid: Words, order: Whole) -> tuple[Whole, Whole, int]:
+    """`cover_class` on one thread."""
+    chosen, thresholds = np.empty(order.size, dtype=np.int64), np.empty(order.size, dtype=np.int64)
+    batch, memory, alive = _begin(blocks.shape[1], first, last, order)
+    accepted, position, tried, together = 0, 0, 0, 1
+    while position < order.size:
+        position, taken = _draw(blocks, first, valid, order, position, together, alive, batch, memory)
+        _improve_others(blocks, first, last, 0, 1, batch.masks, taken, batch.least, batch.where)
+        accepted, wasted = _accept(blocks, batch, memory, taken, chosen, thresholds, accepted)
+        tried += taken - wasted
+        together = _next_size(together, taken, wasted)
+        _drop(blocks, first, 0, 1, alive, batch, taken)
+    return chosen[:accepted].copy(), thresholds[:accepted].copy(), tried
+
+
+def _cover_shared(
+    blocks: Words, first: int, last: int, valid: Words, order: Whole, threads: int
+) -> tuple[Whole, Whole, int]:
+    """`cover_class` with every pass dealt out to threads, block by block."""
+    chosen, thresholds = np.empty(order.size, dtype=np.int64), np.empty(order.size, dtype=np.int64)
+    batch, memory, alive = _begin(blocks.shape[1], first, last, order)
+    accepted, position, tried, together = 0, 0, 0, 1
+
+    def improve(k: int, taken: int, found: list[tuple[Whole, Whole]]) -> None:
+        _improve_others(blocks, first, last, k, threads, batch.masks, taken, *found[k])
+
+    def drop(k: int, taken: int) -> None:
+        _drop(blocks, first, k, threads, alive, batch, taken)
+
+    with Crew(threads) as crew:
+        while position < order.size:
+            position, taken = _draw(blocks, first, valid, order, position, together, alive, batch, memory)
+            found = [(batch.least.copy(), batch.where.copy()) for _ in range(threads)]
+            crew.run(improve, taken, found)
+            for least, where in found:
+                better = least < batch.least
+                batch.least[better], batch.where[better] = least[better], where[better]
+            accepted, wasted = _accept(blocks, batch, memory, taken, chosen, thresholds, accepted)
+            tried += taken - wasted
+            together = _next_size(together, taken, wasted)
+            crew.run(drop, taken)
+    return chosen[:accepted].copy(), thresholds[:accepted].copy(), tried
+
+
+@numba.njit(cache=True, nogil=True)
+def _begin(depth: int, first: int, last: int, order: Whole) -> tuple[_Batch, _Memory, Words]:
+    """An empty batch, an empty memory, and the bits of the class's points that nothing has covered yet."""
     alive = np.zeros(last - first, dtype=np.uint64)
     for place in order:
         alive[place // LANES - first] |= np.uint64(1) << np.uint64(place % LANES)
-    chosen = np.empty(size, dtype=np.int64)
-    thresholds = np.empty(size, dtype=np.int64)
-    masks = np.empty((MOST_TOGETHER, depth), dtype=np.uint64)
-    batch = np.empty(MOST_TOGETHER, dtype=np.int64)
-    least = np.empty(MOST_TOGETHER, dtype=np.int64)
-    where = np.empty(MOST_TOGETHER, dtype=np.int64)
+    batch = _Batch(
+        np.empty(MOST_TOGETHER, dtype=np.int64),
+        np.empty((MOST_TOGETHER, depth), dtype=np.uint64),
+        np.empty(MOST_TOGETHER, dtype=np.int64),
+        np.empty(MOST_TOGETHER, dtype=np.int64),
+        np.empty(MOST_TOGETHER, dtype=np.int64),
+    )
+    memory = _Memory(
+        np.full((1, depth, LANES), ~np.uint64(0)), np.full(LANES, -1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    )
+    return batch, memory, alive
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw(
+    blocks: Words,
+    first: int,
+    valid: Words,
+    order: Whole,
+    position: int,
+    together: int,
+    alive: Words,
+    batch: _Batch,
+    memory: _Memory,
+) -> tuple[int, int]:
+    """Fill a batch with the next candidates that nothing covers; the position after them and how many they are."""
+    depth = blocks.shape[1]
     counts = np.empty(LANES, dtype=np.int64)
-    # The points that decided the last minima are asked first: they bring the next minimum down at once.
-    memory = np.full((1, depth, LANES), ~np.uint64(0))
-    remembered = np.full(LANES, -1, dtype=np.int64)
-    forgotten = 0
-    accepted, position, passes, together = 0, 0, 0, 1
-    while position < size:
-        taken = 0
-        while taken < together and position < size:
-            place = order[position]
-            position += 1
-            if alive[place // LANES - first] >> np.uint64(place % LANES) & np.uint64(1):
-                for w in range(depth):
-                    masks[taken, w] = ~blocks[place // LANES, w, place % LANES] & valid[w]
-                batch[taken] = place
-                least[taken], where[taken] = _improve(memory, 0, masks[taken], nobody, -1, counts)
-                if where[taken] >= 0:
-                    where[taken] = remembered[where[taken]]
-                taken += 1
-        passes += taken
-        for b in range(blocks.shape[0]):
-            if first <= b < last:
-                continue
-            for k in range(taken):
-                if least[k] > 0:
-                    least[k], where[k] = _improve(blocks, b, masks[k], least[k], where[k], counts)
-        wasted = 0
+    taken = 0
+    while taken < together and position < order.size:
+        place = order[position]
+        position += 1
+        if alive[place // LANES - first] >> np.uint64(place % LANES) & np.uint64(1):
+            for w in range(depth):
+                batch.masks[taken, w] = ~blocks[place // LANES, w, place % LANES] & valid[w]
+            batch.places[taken] = place
+            nobody = np.int64(depth * LANES + 1)
+            least, lane = _improve(memory.block, 0, batch.masks[taken], nobody, -1, counts)
+            batch.least[taken], batch.where[taken] = least, memory.places[lane] if lane >= 0 else -1
+            taken += 1
+    return position, taken
+
+
+@numba.njit(cache=True, nogil=True)
+def _improve_others(
+    blocks: Words, first: int, last: int, start: int, step: int, masks: Words, taken: int, least: Whole, where: Whole
+) -> None:
+    """Bring the minima down by the blocks start, start + step, ... that are not of the covered class."""
+    counts = np.empty(LANES, dtype=np.int64)
+    for b in range(start, blocks.shape[0], step):
+        if first <= b < last:
+            continue
         for k in range(taken):
-            block, bit = batch[k] // LANES - first, np.uint64(1) << np.uint64(batch[k] % LANES)
-            if not alive[block] & bit:
-                wasted += 1
-                continue
-            alive[block] &= ~bit
-            if not (remembered == where[k]).any():
-                slot = forgotten % LANES
-                remembered[slot] = where[k]
-                forgotten += 1
-                for w in range(depth):
-                    memory[0, w, slot] = blocks[where[k] // LANES, w, where[k] % LANES]
-            if least[k] <= 0:
-                continue
-            chosen[accepted], thresholds[accepted] = batch[k], least[k]
-            accepted += 1
-            for b in range(last - first):
-                if alive[b]:
-                    alive[b] &= ~lanes_below(blocks, first + b, masks[k], least[k], counts)
-        if wasted * 4 > taken:
-            together = max(1, together // 2)
-        elif wasted * 8 <= taken:
-            together = min(MOST_TOGETHER, together * 2)
-    return chosen[:accepted].copy(), thresholds[:accepted].copy(), passes
+            if least[k] > 0:
+                least[k], where[k] = _improve(blocks, b, masks[k], least[k], where[k], counts)
 
 
 @numba.njit(cache=True, nogil=True)
 def _improve(
-    blocks: Words, block: int, mask: Words, best: int | np.int64, place: int, counts: NDArray[np.int64]
+    blocks: Words, block: int, mask: Words, best: int | np.int64, place: int, counts: Whole
 ) -> tuple[int | np.int64, int]:
     """The least count so far and the place that has it, after one more block."""
     if lanes_below(blocks, block, mask, best, counts):
@@ -114,9 +199,74 @@ def _improve(
 
 
 @numba.njit(cache=True, nogil=True)
-def count_firing(
-    blocks: Words, masks: Words, thresholds: NDArray[np.int64], owners: NDArray[np.int64], firing: NDArray[np.int64]
-) -> None:
+def _accept(
+    blocks: Words,
+    batch: _Batch,
+    memory: _Memory,
+    taken: int,
+    chosen: Whole,
+    thresholds: Whole,
+    accepted: int,
+) -> tuple[int, int]:
+    """Turn candidates into neurons in their drawn order, those with m = 0 and those just covered left out.
+
+    Returns:
+        How many neurons there are now, and how many candidates others had just covered.
+    """
+    depth = blocks.shape[1]
+    wasted = 0
+    for k in range(taken):
+        batch.accepted[k] = 0
+        covered = False
+        for j in range(k):
+            if batch.accepted[j]:
+                # <u_j, Phi(x_k)>, for u_k is 1 - Phi(x_k).
+                shared = 0
+                for w in range(depth):
+                    shared += popcount(batch.masks[j, w] & ~batch.masks[k, w])
+                if shared < batch.least[j]:
+                    covered = True
+                    break
+        if covered:
+            wasted += 1
+            continue
+        place = batch.where[k]
+        if not (memory.places == place).any():
+            slot = memory.used[0] % LANES
+            memory.places[slot] = place
+            memory.used[0] += 1
+            for w in range(depth):
+                memory.block[0, w, slot] = blocks[place // LANES, w, place % LANES]
+        if batch.least[k] > 0:
+            batch.accepted[k] = 1
+            chosen[accepted], thresholds[accepted] = batch.places[k], batch.least[k]
+            accepted += 1
+    return accepted, wasted
+
+
+@numba.njit(cache=True, nogil=True)
+def _next_size(together: int, taken: int, wasted: int) -> int:
+    """How many candidates to look at together next."""
+    if wasted * 4 > taken:
+        return max(1, together // 2)
+    return min(MOST_TOGETHER, together * 2) if wasted * 8 <= taken else together
+
+
+@numba.njit(cache=True, nogil=True)
+def _drop(blocks: Words, first: int, start: int, step: int, alive: Words, batch: _Batch, taken: int) -> None:
+    """Take the candidates and what they cover out of the class, for its blocks start, start + step, ..."""
+    counts = np.empty(LANES, dtype=np.int64)
+    for b in range(start, alive.size, step):
+        for k in range(taken):
+            if batch.places[k] // LANES - first == b:
+                alive[b] &= ~(np.uint64(1) << np.uint64(batch.places[k] % LANES))
+        for k in range(taken):
+            if batch.accepted[k] and alive[b]:
+                alive[b] &= ~lanes_below(blocks, first + b, batch.masks[k], batch.least[k], counts)
+
+
+@numba.njit(cache=True, nogil=True)
+def count_firing(blocks: Words, masks: Words, thresholds: Whole, owners: Whole, firing: Whole) -> None:
     """Add for every point how many second-layer neurons of each detector fire, <u, Phi(x)> < m.
 
     Args:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
 from solvers.interpolation.bit_features import (
     block_rows,
@@ -21,9 +23,12 @@ from solvers.interpolation.bit_features import (
 from solvers.interpolation.bit_instructions import LANES
 from solvers.interpolation.covering_layer import cover_class
 from solvers.problems import InterpolationProblem
+from solvers.threads import allowed_threads, spread
 from solvers.threshold_networks import ThresholdNetwork
 
 __all__ = ["FullyConnected"]
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class FullyConnected(AbstractInterpolator):
         width: n, neurons of the first layer.
         max_bias: lambda; first-layer biases are uniform on [-lambda, lambda].
         minus: for two classes, the label of the covered class "-"; the last one in sorted order when left out.
-        device: torch device for the evaluation.
+        device: torch device for the first layer's products and for the evaluation.
+        threads: that share one construction; when left out as many as torch may use, which workers set to their
+            number of CPUs. The network is the same for all.
     Source: [DFG24], Algorithm 2.
     """
 
@@ -42,11 +49,14 @@ class FullyConnected(AbstractInterpolator):
     max_bias: float
     minus: object = None
     device: str = "cpu"
+    threads: int | None = None
     name: ClassVar[str] = "fully-connected"
     summary: ClassVar[str] = "random first layer, second layer by covering one class after the other"
 
     def __post_init__(self) -> None:
         check_first_layer(self.width, self.max_bias)
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"a construction needs at least one thread, got {self.threads}")
 
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction:
         started = time.perf_counter()
@@ -56,21 +66,29 @@ class FullyConnected(AbstractInterpolator):
         biases = rng.uniform(-self.max_bias, self.max_bias, size=n)
         rows, starts = block_rows([np.flatnonzero(problem.labels == k) for k in range(len(problem.classes))])
         features = informative_order(problem.points, weights, biases)
-        blocks = feature_blocks(problem.points, rows, weights[features], biases[features])
+        threads = allowed_threads(self.threads)
+        blocks = feature_blocks(problem.points, rows, weights[features], biases[features], threads, self.device)
         featured = time.perf_counter()
-        masks, thresholds, centres, passes = [], [], [], 0
-        for k in detectors:
-            first, last = int(starts[k]), int(starts[k + 1])
-            places = first * LANES + rng.permutation(int((problem.labels == k).sum()))
-            chosen, least, looked = cover_class(blocks, first, last, valid_bits(n), places)
+        orders = [
+            int(starts[k]) * LANES + rng.permutation(int((problem.labels == k).sum())) for k in detectors
+        ]
+        # Classes are independent; a lone one shares its passes instead.
+        alone = threads if len(detectors) == 1 else 1
+
+        def cover(index: int) -> tuple[Rows, Rows, int]:
+            k = detectors[index]
+            return cover_class(blocks, int(starts[k]), int(starts[k + 1]), valid_bits(n), orders[index], alone)
+
+        masks, thresholds, centres, candidates = [], [], [], 0
+        for chosen, least, tried in spread(cover, range(len(detectors)), threads):
             bits = np.empty((len(chosen), n), dtype=np.bool_)
             bits[:, features] = ~unpack_words(block_words(blocks, chosen), n)
             masks.append(pack_bits(bits))
             thresholds.append(least)
             centres.append(rows[chosen])
-            passes += looked
+            candidates += tried
         stats = {
-            "passes": float(passes),
+            "candidates": float(candidates),
             "feature_seconds": featured - started,
             "cover_seconds": time.perf_counter() - featured,
         }

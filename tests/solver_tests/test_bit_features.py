@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numba
 import numpy as np
@@ -14,14 +15,14 @@ from solvers.errors import InputError
 from solvers.interpolation.bit_features import (
     block_rows,
     block_words,
-    exact_sign,
     feature_blocks,
     informative_order,
     pack_bits,
     unpack_words,
     valid_bits,
 )
-from solvers.interpolation.bit_instructions import lanes_below, popcount, positive_lanes
+from solvers.interpolation.bit_instructions import affine_sign_lanes, lanes_below, popcount, sign_lanes
+from solvers.interpolation.first_layer_signs import exact_sign
 
 
 @numba.njit
@@ -35,8 +36,19 @@ def below(blocks: np.ndarray, block: int, mask: np.ndarray, limit: int, counts: 
 
 
 @numba.njit
-def above(values: np.ndarray, start: int, limit: float) -> int:
-    return positive_lanes(values, start, limit)
+def signs(values: np.ndarray, start: int, slack: float) -> tuple[int, int]:
+    return sign_lanes(values, start, slack)
+
+
+@numba.njit
+def affine_signs(
+    points: np.ndarray, row: int, weights: np.ndarray, biases: np.ndarray, start: int, slack: float
+) -> tuple[int, int]:
+    return affine_sign_lanes(points, row, weights, biases, start, slack)
+
+
+def lanes_of(word: int) -> list[bool]:
+    return [bool(int(word) >> i & 1) for i in range(64)]
 
 
 def features(points: np.ndarray, weights: np.ndarray, biases: np.ndarray) -> np.ndarray:
@@ -88,12 +100,26 @@ def test_lanes_below_a_limit_are_those_with_fewer_common_features(depth: int) ->
                 np.testing.assert_array_equal(counts, truth)
 
 
-def test_positive_lanes_compare_strictly_from_any_offset() -> None:
-    values = np.random.default_rng(0).integers(-2, 3, size=200).astype(float)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_sign_lanes_compare_with_the_slack_from_any_offset(kind: type[np.floating[Any]]) -> None:
+    values = np.random.default_rng(0).integers(-3, 4, size=200).astype(kind)
     for start in (0, 1, 7, 136):
-        for limit in (-2.0, 0.0, 1.0):
-            lanes = int(above(values, start, limit))
-            assert [bool(lanes >> i & 1) for i in range(64)] == (values[start : start + 64] > limit).tolist()
+        for slack in (0, 1, 2):
+            above, near = signs(values, start, kind(slack))
+            assert lanes_of(above) == (values[start : start + 64] > slack).tolist()
+            assert lanes_of(near) == (np.abs(values[start : start + 64]) <= slack).tolist()
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 8])
+def test_affine_sign_lanes_are_those_of_the_product(d: int) -> None:
+    # Whole numbers: every order of a sum gives the same.
+    rng = np.random.default_rng(d)
+    points, weights, biases = (rng.integers(-3, 4, size=size).astype(np.float32) for size in ((5, d), (d, 192), 192))
+    for row, start, slack in ((0, 0, 1), (4, 64, 0), (2, 128, 3)):
+        values = points[row] @ weights[:, start : start + 64] + biases[start : start + 64]
+        above, near = affine_signs(points, row, weights, biases, start, np.float32(slack))
+        assert lanes_of(above) == (values > slack).tolist()
+        assert lanes_of(near) == (np.abs(values) <= slack).tolist()
 
 
 @pytest.mark.parametrize(("count", "d", "n"), [(1, 1, 1), (64, 2, 64), (5000, 7, 130), (700, 100, 70)])
@@ -126,6 +152,27 @@ def test_exact_sign_is_that_of_fractions(point: list[float], weight: list[float]
     assert exact_sign(x, w, bias) == (total > 0) - (total < 0)
 
 
+@pytest.mark.parametrize("d", [3, 20])
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e-8, 1.0, 1e8, 1e30, 1e200])
+def test_signs_are_exact_at_any_scale(d: int, scale: float) -> None:
+    """float32 cannot hold some of these, and every pre-activation of the first points is within its rounding of 0."""
+    rng = np.random.default_rng(d)
+    weights, biases = rng.normal(size=(30, d)), scale * rng.normal(size=30)
+    points = rng.normal(size=(30, d))
+    # Feature k vanishes at point k but for rounding.
+    points -= ((points * weights).sum(axis=1) + biases / scale)[:, None] * weights / (weights**2).sum(axis=1)[:, None]
+    points = np.concatenate([scale * points, scale * np.where(rng.random((6, d)) < 0.7, 0.0, 1.0)])
+    np.testing.assert_array_equal(features(points, weights, biases), by_fractions(points, weights, biases))
+
+
+def test_long_sums_are_taken_in_float64_and_exact() -> None:
+    """At d = 20 000 the bound on float32 sums is too wide for a sign."""
+    rng = np.random.default_rng(5)
+    points, weights = rng.normal(size=(3, 20_000)), rng.normal(size=(2, 20_000))
+    points[0] -= (points[0] @ weights[0]) / (weights[0] @ weights[0]) * weights[0]
+    np.testing.assert_array_equal(features(points, weights, np.zeros(2)), by_fractions(points, weights, np.zeros(2)))
+
+
 def test_the_zero_point_has_the_signs_of_the_biases() -> None:
     biases = np.array([-1.0, 0.0, 5e-324, 1.0])
     assert features(np.zeros((3, 2)), np.ones((4, 2)), biases).tolist() == [[False, False, True, True]] * 3
@@ -139,6 +186,17 @@ def test_bits_do_not_depend_on_how_points_are_put_together() -> None:
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     order = rng.permutation(3000)
     np.testing.assert_array_equal(features(points[order], w, b), whole[order])
+
+
+@pytest.mark.parametrize("d", [2, 90])
+def test_bits_do_not_depend_on_threads_or_on_where_products_are_taken(d: int) -> None:
+    rng = np.random.default_rng(2)
+    points, w, b = rng.normal(size=(9000, d)), rng.normal(size=(300, d)), rng.normal(size=300)
+    rows, _ = block_rows([np.arange(len(points))])
+    whole = feature_blocks(points, rows, w, b)
+    np.testing.assert_array_equal(feature_blocks(points, rows, w, b, threads=3), whole)
+    # The same code as on a GPU.
+    np.testing.assert_array_equal(feature_blocks(points, rows, w, b, device="cpu:0"), whole)
 
 
 def test_groups_begin_new_blocks_and_empty_places_hold_every_feature() -> None:

@@ -36,21 +36,23 @@ def textbook(features: np.ndarray, labels: np.ndarray, minus: int, order: np.nda
     return centres, thresholds
 
 
-def covered(bits: np.ndarray, labels: np.ndarray, minus: int, order: np.ndarray) -> tuple[list[int], list[int]]:
+def covered(
+    bits: np.ndarray, labels: np.ndarray, minus: int, order: np.ndarray, threads: int = 1
+) -> tuple[list[int], list[int]]:
     """The same by `cover_class`, from rows in any order."""
     words, n = pack_bits(bits), bits.shape[1]
     rows, starts = block_rows([np.flatnonzero(labels == k) for k in range(labels.max() + 1)])
     blocks = np.where(rows[:, None] >= 0, words[rows], valid_bits(n)).reshape(-1, 64, words.shape[1]).transpose(0, 2, 1)
     place = np.full(len(labels), -1)
     place[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
-    chosen, thresholds, _ = cover_class(
-        np.ascontiguousarray(blocks), int(starts[minus]), int(starts[minus + 1]), valid_bits(n), place[order]
-    )
+    limits = int(starts[minus]), int(starts[minus + 1])
+    chosen, thresholds, _ = cover_class(np.ascontiguousarray(blocks), *limits, valid_bits(n), place[order], threads)
     return rows[chosen].tolist(), thresholds.tolist()
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_second_layer_is_the_textbook_one(seed: int) -> None:
+def test_the_second_layer_is_the_textbook_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solvers.interpolation.covering_layer.WORTH_SHARING", 0)
     rng = np.random.default_rng(seed)
     n, count, classes = int(rng.integers(1, 200)), int(rng.integers(4, 400)), int(rng.integers(2, 5))
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, count)])
@@ -58,7 +60,9 @@ def test_the_second_layer_is_the_textbook_one(seed: int) -> None:
     bits = prototypes[2 * labels + rng.integers(0, 2, len(labels))] ^ (rng.random((len(labels), n)) < 0.05)
     for minus in range(classes):
         order = rng.permutation(np.flatnonzero(labels == minus))
-        assert covered(bits, labels, minus, order) == textbook(bits.astype(int), labels, minus, order)
+        expected = textbook(bits.astype(int), labels, minus, order)
+        for threads in (1, 2, 3):
+            assert covered(bits, labels, minus, order, threads) == expected
 
 
 @pytest.mark.parametrize("name", ["moons:300", "lines:200", "blobs:200", "digits"])
@@ -107,6 +111,17 @@ def test_the_covered_class_can_be_chosen() -> None:
         assert answer.interpolates
     with pytest.raises(InputError, match="no class 7"):
         FullyConnected(300, 0.5, 7).solve(problem, rng=np.random.default_rng(2))
+
+
+@pytest.mark.parametrize("name", ["digits", "moons:20000"])
+def test_the_network_does_not_depend_on_threads(name: str) -> None:
+    problem = load_problem(name)
+    one, two = (FullyConnected(300, 0.5, threads=k).solve(problem, rng=np.random.default_rng(3)) for k in (1, 2))
+    for left, right in zip((*one.network.masks, *one.centres), (*two.network.masks, *two.centres), strict=True):
+        np.testing.assert_array_equal(left, right)
+    np.testing.assert_array_equal(one.missed, two.missed)
+    with pytest.raises(InputError, match="at least one thread"):
+        FullyConnected(300, 0.5, threads=0)
 
 
 @pytest.mark.parametrize(("width", "bias"), [(0, 0.5), (5, -1.0), (5, math.nan), (5, math.inf)])
