@@ -170,9 +170,11 @@ def test_a_result_about_all_outputs_holds_a_proof_for_each(model: str, tmp_path:
     parts = document["certificate"]["data"]["outputs"]
     one = solved(model, "--output", str(document["output"]), *call)
     single = {**document, "certificate": one["certificate"]}
+    short = copy.deepcopy(parts)
+    drop_region({"certificate": short[0]})
     for lie, code, reason in (
         ({**document, "certificate": {"kind": "all-outputs", "data": {"outputs": parts[1:]}}}, 1, "3 outputs"),
-        ({**document, "certificate": {"kind": "all-outputs", "data": {"outputs": parts[::-1]}}}, 1, "output 0"),
+        ({**document, "certificate": {"kind": "all-outputs", "data": {"outputs": short}}}, 1, "output 0"),
         ({**document, "output": (document["output"] + 1) % 3}, 1, "gradient of its region"),
         ({**document, "lower": 0.5 * document["lower"], "upper": 0.6 * document["upper"]}, 1, "longer"),
         (single, 3, "not about all"),
