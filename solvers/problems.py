@@ -101,6 +101,16 @@ class InterpolationProblem:
         """R = max ||x||_2."""
         return float(np.sqrt((self.points**2).sum(axis=1).max()))
 
+    def distinct_rows(self) -> NDArray[np.int64]:
+        """The first row of every different point, increasing."""
+        sums = _row_sums(self.points)
+        _, first, group, count = np.unique(sums, return_index=True, return_inverse=True, return_counts=True)
+        again = np.flatnonzero(count[group] > 1)
+        if not len(again):
+            return np.arange(len(sums))
+        _, place = np.unique(_row_keys(self.points[again]), return_index=True)
+        return np.sort(np.concatenate([first[count == 1], again[place]]))
+
 
 def _first_clash(points: FloatArray, labels: NDArray[np.int64]) -> tuple[int, int] | None:
     """Two rows that hold the same point under different labels, or None. -0.0 and 0.0 are the same number.
@@ -114,15 +124,19 @@ def _first_clash(points: FloatArray, labels: NDArray[np.int64]) -> tuple[int, in
     if not len(doubtful):
         return None
     chosen = np.flatnonzero(np.isin(sums, doubtful))
-    rows = np.ascontiguousarray(points[chosen] + 0.0)
-    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    order = chosen[np.lexsort((labels[chosen], np.unique(keys, return_inverse=True)[1]))]
+    order = chosen[np.lexsort((labels[chosen], np.unique(_row_keys(points[chosen]), return_inverse=True)[1]))]
     same = (points[order[1:]] == points[order[:-1]]).all(axis=1) & (labels[order[1:]] != labels[order[:-1]])
     if not same.any():
         return None
     first = int(np.argmax(same))
     i, j = sorted((int(order[first]), int(order[first + 1])))
     return i, j
+
+
+def _row_keys(points: FloatArray) -> NDArray[np.void]:
+    """One sortable value per row, equal for equal rows and for no others; -0.0 and 0.0 are the same number."""
+    rows = np.ascontiguousarray(points + 0.0)
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
 
 
 def _row_sums(points: FloatArray) -> NDArray[np.uint64]:

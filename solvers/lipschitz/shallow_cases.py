@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -22,6 +23,7 @@ __all__ = [
     "cell_gradient",
     "cell_pattern",
     "cell_witness",
+    "exact_cell_gradient",
     "points_near",
     "to_inputs",
 ]
@@ -47,10 +49,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExactCell:
-    """A cell found in rational arithmetic: gradient, its rounding error by entry, a point inside, signs."""
+    """A cell found in rational arithmetic: gradient, every entry rounded once, a point inside, signs."""
 
     gradient: FloatArray
-    slack: FloatArray
     point: FloatArray
     on: np.ndarray
 
@@ -78,6 +79,18 @@ def cell_gradient(form: ShallowNetwork, on: np.ndarray) -> FloatArray:
     for j in np.flatnonzero(on):
         total = total + form.jumps[j]
     return total
+
+
+def exact_cell_gradient(network: ReluNetwork, form: ShallowNetwork, on: np.ndarray) -> FloatArray:
+    """The gradient (d,) on the cell of signs (M,), every entry rounded once."""
+    # Neurons that cancel with others of their hyperplane add the same on both sides: its negative one is taken.
+    side = np.append(on, False)[form.owners] == (form.orientations > 0)
+    active = np.flatnonzero(np.where(form.owners >= 0, side, form.orientations < 0))
+    total = [Fraction(0)] * network.input_dimension
+    for j in active:
+        v = Fraction(float(network.weights[-1][0, j]))
+        total = [x + v * Fraction(w) for x, w in zip(total, network.weights[0][j].tolist(), strict=True)]
+    return np.array([float(x) for x in total])
 
 
 def cell_pattern(case: Case, on: np.ndarray) -> ActivationPattern:

@@ -31,6 +31,7 @@ from solvers.lipschitz.shallow_cases import (
     arrangements_of,
     cell_gradient,
     cell_witness,
+    exact_cell_gradient,
     to_inputs,
 )
 from solvers.norms import dual_exponent, scalar_norm, vector_norm
@@ -44,6 +45,8 @@ __all__ = ["VertexEnumeration"]
 MOST_EXACT_SUBSETS = 20_000
 # Around a vertex in doubt all sign choices of this many hyperplanes may enter the upper bound.
 MOST_LOCAL = 12
+# Gradients below this multiple of their rounding errors are looked at in rational arithmetic.
+CANCELLED = 1e8
 MOST_DOUBTFUL = 500
 
 
@@ -184,9 +187,7 @@ class VertexEnumeration(AbstractLipschitzSolver):
             if not faces or min(signs[-faces:]) > 0:
                 on = np.array(signs[: form.count]) > 0
                 point = np.array([float(x) for x in found[signs]])
-                # Only the jumps that were added can have been rounded.
-                own = (on.sum() + 2) * 2.0**-52 * (np.abs(form.jumps[on]).sum(axis=0) + np.abs(form.base))
-                kept.append(ExactCell(cell_gradient(form, on), own, point, on))
+                kept.append(ExactCell(exact_cell_gradient(case.network, form, on), point, on))
         return kept
 
 
@@ -243,7 +244,9 @@ def _needs_exact(case: Case, record: Incumbents, b: int) -> bool:
         return True
     for e, q in enumerate(record.exponents):
         best = record.best[e][b]
-        if case.doubt.get(q, -1.0) > (best.value if best else -1.0):
+        value = best.value if best else -1.0
+        # A gradient that cancels down to its rounding errors may be exactly 0.
+        if case.doubt.get(q, -1.0) > value or value < CANCELLED * float(vector_norm(case.form.slack, q)):
             return True
     return False
 
@@ -268,12 +271,14 @@ def _answer(
     slack = float(vector_norm(case.form.slack, q))
     certain = finished and (exact is not None or not case.degenerate)
     witness: Witness | None = None
+    own = rounding_slack(case.network, q)
     if exact is not None:
         sizes = [scalar_norm(cell.gradient.tolist(), q) for cell in exact]
-        upper = max(size + scalar_norm(cell.slack.tolist(), q) for size, cell in zip(sizes, exact, strict=True))
+        upper = max(sizes)
         for k in sorted(range(len(exact)), key=lambda k: -sizes[k]):
             witness = cell_witness(case, exact[k].on, exact[k].point)
             if witness is not None:
+                witness, own = replace(witness, gradient=exact[k].gradient), 0.0
                 break
     else:
         value = 0.0
@@ -287,7 +292,6 @@ def _answer(
     upper = upper * (1 + 1e-14) if certain else norm_product_bound(case.network, p)
     lower = 0.0
     if witness is not None:
-        own = rounding_slack(case.network, q)
         lower = min(upper, max(0.0, (scalar_norm(witness.gradient.tolist(), q) - own) * (1 - 1e-14)))
     status = Status.EXACT if budget.is_closed(lower, upper) else Status.NUMERICAL_TROUBLE
     if status is not Status.EXACT and not finished:
