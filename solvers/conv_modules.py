@@ -213,3 +213,9 @@ class ConvThresholdModule(torch.nn.Module):
         features = self.step(self.first(images)).to(self.second.weight.dtype)
         scores: torch.Tensor = self.output(self.pool(self.step(self.second(features))))
         return scores
+
+    def margins(self, points: torch.Tensor) -> torch.Tensor:
+        """m - 1/2 - min over T of <u, T Phi(x)> of every second-layer neuron (N, M): positive where it fires."""
+        features = self.step(self.first(points.reshape(-1, *self.shape))).to(self.second.weight.dtype)
+        values: torch.Tensor = self.pool(self.second(features))
+        return values

@@ -82,12 +82,13 @@ class InterpolationProblem:
             raise InputError(f"labels holds a NaN or infinite value at row {int(np.argmin(np.isfinite(y)))}")
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise InputError(f"interpolation needs at least two classes, got only {classes[0]!r}")
+            raise InputError(f"interpolation needs at least two classes, got one class only: {classes.tolist()[0]!r}")
         clash = _first_clash(x, codes)
         if clash is not None:
             i, j = clash
+            first, second = classes[codes[[i, j]]].tolist()
             raise InputError(
-                f"rows {i} and {j} are the same point with labels {y[i]!r} and {y[j]!r}: no network can fit both"
+                f"rows {i} and {j} are the same point with labels {first!r} and {second!r}: no network can fit both"
             )
         x.setflags(write=False)
         codes = codes.astype(np.int64)

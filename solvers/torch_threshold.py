@@ -137,6 +137,11 @@ class ThresholdModule(torch.nn.Module):
         scores: torch.Tensor = self.output(self.step(self.second(features)))
         return scores
 
+    def margins(self, points: torch.Tensor) -> torch.Tensor:
+        """m - 1/2 - <u, Phi(x)> of every second-layer neuron (N, M): positive where it fires."""
+        values: torch.Tensor = self.second(self.step(self.first(points)).to(torch.float32))
+        return values - 0.5
+
     def packed_scores(self, points: FloatArray, threads: int | None = None) -> FloatArray:
         """The scores of `forward` for many points (N, d), counted on packed bits from this module's own tensors.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -44,6 +44,8 @@ __all__ = ["VertexEnumeration"]
 MOST_EXACT_SUBSETS = 20_000
 # Around a vertex in doubt all sign choices of this many hyperplanes may enter the upper bound.
 MOST_LOCAL = 12
+# Gradients below this multiple of their rounding errors are looked at in rational arithmetic.
+CANCELLED = 1e8
 MOST_DOUBTFUL = 500
 
 
@@ -183,18 +185,15 @@ class VertexEnumeration(AbstractLipschitzSolver):
             if not faces or min(signs[-faces:]) > 0:
                 on = np.array(signs[: form.count]) > 0
                 point = np.array([float(x) for x in found[signs]])
-                # Only the jumps that were added can have been rounded.
-                own = (on.sum() + 2) * 2.0**-52 * (np.abs(form.jumps[on]).sum(axis=0) + np.abs(form.base))
-                kept.append(_ExactCell(_gradient(form, on), own, point, on))
+                kept.append(_ExactCell(_exact_gradient(case.network, form, on), point, on))
         return kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ExactCell:
-    """A cell found in rational arithmetic: gradient, its rounding error by entry, a point inside, signs."""
+    """A cell found in rational arithmetic: gradient, every entry rounded once, a point inside, signs."""
 
     gradient: FloatArray
-    slack: FloatArray
     point: FloatArray
     on: np.ndarray
 
@@ -257,6 +256,18 @@ def _gradient(form: ShallowNetwork, on: np.ndarray) -> FloatArray:
     return total
 
 
+def _exact_gradient(network: ReluNetwork, form: ShallowNetwork, on: np.ndarray) -> FloatArray:
+    """The gradient on a cell, every entry rounded once."""
+    # Neurons that cancel with others of their hyperplane add the same on both sides: its negative one is taken.
+    side = np.append(on, False)[form.owners] == (form.orientations > 0)
+    active = np.flatnonzero(np.where(form.owners >= 0, side, form.orientations < 0))
+    total = [Fraction(0)] * network.input_dimension
+    for j in active:
+        v = Fraction(float(network.weights[-1][0, j]))
+        total = [x + v * Fraction(w) for x, w in zip(total, network.weights[0][j].tolist(), strict=True)]
+    return np.array([float(x) for x in total])
+
+
 def _widen(case: _Case, near: list[int], positive: np.ndarray, mirrored: bool) -> None:
     """Let every sign choice of the hyperplanes in doubt enter the upper bound."""
     if len(near) > MOST_LOCAL:
@@ -276,7 +287,9 @@ def _needs_exact(case: _Case, record: Incumbents, b: int) -> bool:
         return True
     for e, q in enumerate(record.exponents):
         best = record.best[e][b]
-        if case.doubt.get(q, -1.0) > (best.value if best else -1.0):
+        value = best.value if best else -1.0
+        # A gradient that cancels down to its rounding errors may be exactly 0.
+        if case.doubt.get(q, -1.0) > value or value < CANCELLED * float(vector_norm(case.form.slack, q)):
             return True
     return False
 
@@ -335,12 +348,14 @@ def _answer(
     slack = float(vector_norm(case.form.slack, q))
     certain = finished and (exact is not None or not case.degenerate)
     witness: Witness | None = None
+    own = rounding_slack(case.network, q)
     if exact is not None:
         sizes = [scalar_norm(cell.gradient.tolist(), q) for cell in exact]
-        upper = max(size + scalar_norm(cell.slack.tolist(), q) for size, cell in zip(sizes, exact, strict=True))
+        upper = max(sizes)
         for k in sorted(range(len(exact)), key=lambda k: -sizes[k]):
             witness = _witness(case, exact[k].on, exact[k].point)
             if witness is not None:
+                witness, own = replace(witness, gradient=exact[k].gradient), 0.0
                 break
     else:
         value = 0.0
@@ -354,7 +369,6 @@ def _answer(
     upper = upper * (1 + 1e-14) if certain else norm_product_bound(case.network, p)
     lower = 0.0
     if witness is not None:
-        own = rounding_slack(case.network, q)
         lower = min(upper, max(0.0, (scalar_norm(witness.gradient.tolist(), q) - own) * (1 - 1e-14)))
     status = Status.EXACT if budget.is_closed(lower, upper) else Status.NUMERICAL_TROUBLE
     if status is not Status.EXACT and not finished:
