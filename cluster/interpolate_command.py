@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from cluster.shape_options import Conv, Shape, asked_shape, whole_numbers
 from cluster.study_commands import DataDir, Debug, Json, check_data_dir
 from cluster.terminal import EXIT_BUDGET, EXIT_ERROR, Exit, emit_json, guarded, say
 from solvers.errors import InputError
@@ -42,10 +43,8 @@ def interpolate(
         list[float] | None,
         typer.Option(help="lambda; data are scaled to max ||x|| = 1. A search takes several. [0.5; a search: a grid]"),
     ] = None,
-    conv: Annotated[bool, typer.Option("--conv", help="The translation-invariant convolutional network.")] = False,
-    shape: Annotated[
-        str | None, typer.Option(metavar="C,H,W", help="--conv: shape of a point; H = 1 for signals.")
-    ] = None,
+    conv: Conv = False,
+    shape: Shape = None,
     kernel: Annotated[
         str | None, typer.Option(metavar="K", help="--conv: side of the kernels, or KH,KW [the full size].")
     ] = None,
@@ -207,30 +206,18 @@ def _search_settings(
 
 
 def _choice(data: str, conv: bool, shape: str | None, kernel: str | None) -> ConstructionChoice:
-    from tasks.constructions import ConstructionChoice, known_shape
+    from tasks.constructions import ConstructionChoice
 
-    if not conv:
-        if shape is not None or kernel is not None:
-            raise InputError(f"{'--shape' if shape is not None else '--kernel'} is for --conv")
-        return ConstructionChoice()
-    sizes = known_shape(data) if shape is None else _whole_numbers("--shape", shape, "C,H,W", (3,))
+    sizes = asked_shape(data, conv, shape)
     if sizes is None:
-        raise InputError("--conv needs the shape of a point: --shape C,H,W (H = 1 for a 1-D signal)")
-    sides = None if kernel is None else _whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
+        if kernel is not None:
+            raise InputError("--kernel is for --conv")
+        return ConstructionChoice()
+    sides = None if kernel is None else whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
     side: Any = sides[0] if sides is not None and len(sides) == 1 else sides
-    chosen = ConstructionChoice(sizes, side)  # type: ignore[arg-type]
+    chosen = ConstructionChoice(sizes, side)
     chosen.interpolator(1, 0.0)
     return chosen
-
-
-def _whole_numbers(option: str, text: str, form: str, counts: tuple[int, ...]) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in counts or min(numbers) < 1:
-        raise InputError(f"{option} must be {form} in whole numbers >= 1, got {text!r}")
-    return numbers
 
 
 def _class_named(text: str, classes: tuple[object, ...]) -> object:

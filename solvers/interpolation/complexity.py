@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ __all__ = ["Complexity", "NetworkSize", "Omega", "PairComplexity", "Report", "me
 # Told what is being done and the share of it that is done.
 Report: TypeAlias = Callable[[str, float], None]
 
+# All classes but one, together.
+REST = "rest"
 # Distances from every point to every class, at most: 2 GB.
 MOST_NUMBERS = 2**28
 # Lengths about 1 suit a float32 screen; others are multiplied by a power of two, which rounds nothing.
@@ -48,6 +50,10 @@ class Omega:
     error: float
     mean_width: float
 
+    def to_json(self) -> dict[str, Any]:
+        """In plain JSON types."""
+        return {"value": self.value, "error": self.error, "mean_width": self.mean_width}
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkSize:
@@ -67,6 +73,15 @@ class NetworkSize:
     def neurons(self) -> float:
         """Both layers together."""
         return self.first_layer + self.second_layer
+
+    def to_json(self) -> dict[str, Any]:
+        """In plain JSON types."""
+        return {
+            "first_layer": self.first_layer,
+            "second_layer": self.second_layer,
+            "neurons": self.neurons,
+            "parameters": self.parameters,
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +114,25 @@ class PairComplexity:
             here, there = there, here
         first = self.covering.radius * (math.log(2.0 * here * there) / self.covering.separation + self.omega.value)
         return NetworkSize(first, here, (self.dimension + here) * first)
+
+    def to_json(self) -> dict[str, Any]:
+        """In plain JSON types; `sizes` both ways round, the class named in `covers` being the covered one."""
+        covering, plus = self.covering, REST if self.plus is None else self.plus
+        return {
+            "minus": self.minus,
+            "plus": plus,
+            "centres_minus": len(covering.minus.centres),
+            "centres_plus": len(covering.plus.centres),
+            "separation": covering.separation,
+            "omega": self.omega.value,
+            "omega_error": self.omega.error,
+            "omega_minus": self.omega_minus.to_json(),
+            "omega_plus": self.omega_plus.to_json(),
+            "sizes": [
+                {"covers": self.minus, **self.size().to_json()},
+                {"covers": plus, **self.size(swapped=True).to_json()},
+            ],
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +176,28 @@ class Complexity:
         sizes = [pair.size() for pair in pairs]
         first, second = max(size.first_layer for size in sizes), sum(size.second_layer for size in sizes)
         return NetworkSize(first, second, (self.dimension + second) * first)
+
+    def to_json(self) -> dict[str, Any]:
+        """The measure in plain JSON types."""
+        return {
+            "points": self.points,
+            "different_points": len(self.rows),
+            "dimension": self.dimension,
+            "radius": self.radius,
+            "classes": list(self.classes),
+            "separation": self.separation,
+            "separation_rows": list(self.separation_rows),
+            "closest": self.closest,
+            "covering": [
+                {
+                    "constant": constant,
+                    "classes": [pair.to_json() for pair in pairs],
+                    "network": self.network(index).to_json(),
+                }
+                for index, (constant, pairs) in enumerate(zip(self.constants, self.pairs, strict=True))
+            ],
+            "worst_case": [counts.to_json() for counts in self.worst_case],
+        }
 
 
 def measure_complexity(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from solvers.errors import InputError
 
@@ -34,6 +35,19 @@ class WorstCase:
     formula: str
     precise: bool
     needs: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts in plain JSON types."""
+        return {
+            "source": self.source,
+            "neurons": self.neurons,
+            "parameters": self.parameters,
+            "log10_neurons": self.log10_neurons,
+            "log10_parameters": self.log10_parameters,
+            "formula": self.formula,
+            "up_to_constants_and_logarithms": not self.precise,
+            "needs": self.needs,
+        }
 
 
 def worst_case_counts(points: int, dimension: int, separation: float) -> tuple[WorstCase, ...]:
