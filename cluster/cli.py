@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.complexity_command import register as register_complexity_command
 from cluster.interpolate_command import register as register_interpolate_command
 from cluster.solve_commands import register as register_solve_commands
 from cluster.study_commands import register as register_study_commands
@@ -51,6 +52,7 @@ def _options(
 register_study_commands(app)
 register_solve_commands(app)
 register_interpolate_command(app)
+register_complexity_command(app)
 register_verify_command(app)
 
 

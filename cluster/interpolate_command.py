@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from cluster.shape_options import Conv, Shape, asked_shape, whole_numbers
 from cluster.study_commands import DataDir, Debug, Json, check_data_dir
-from cluster.terminal import EXIT_BUDGET, Exit, emit_json, guarded, say
+from cluster.terminal import EXIT_BUDGET, EXIT_ERROR, Exit, emit_json, guarded, say
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from solvers.interpolation.width_search import WidthSearch
     from solvers.problems import InterpolationProblem
     from tasks.constructions import ConstructionChoice
+    from tasks.data_sets import LabelledPoints
 
 __all__ = ["register"]
 
@@ -40,10 +43,8 @@ def interpolate(
         list[float] | None,
         typer.Option(help="lambda; data are scaled to max ||x|| = 1. A search takes several. [0.5; a search: a grid]"),
     ] = None,
-    conv: Annotated[bool, typer.Option("--conv", help="The translation-invariant convolutional network.")] = False,
-    shape: Annotated[
-        str | None, typer.Option(metavar="C,H,W", help="--conv: shape of a point; H = 1 for signals.")
-    ] = None,
+    conv: Conv = False,
+    shape: Shape = None,
     kernel: Annotated[
         str | None, typer.Option(metavar="K", help="--conv: side of the kernels, or KH,KW [the full size].")
     ] = None,
@@ -61,6 +62,10 @@ def interpolate(
     seed: Annotated[int, typer.Option(help="Of the construction (and of a made data set).")] = 0,
     label: Annotated[str | None, typer.Option(help="Label column of a table [the last one].")] = None,
     minus: Annotated[str | None, typer.Option(metavar="CLASS", help="Two classes: the one to cover.")] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Write the network as .npz, ONNX and MLflow model to a new folder."),
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
     debug: Debug = False,
@@ -69,7 +74,11 @@ def interpolate(
 
     Without --width, search the least width at which a construction interpolates with the wanted probability.
 
-    Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5
+    --save DIR keeps the network, made to take the points as they are (not scaled), in three forms. Each is read back
+    and has to give every point its label, or nothing is saved and the command exits with 1. The ONNX file and the
+    MLflow model answer with the index of the class in sorted order, -1 for none.
+
+    Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5 --save moons-network
     """
     with guarded(debug):
         for_search = {
@@ -91,16 +100,71 @@ def interpolate(
         chosen = _choice(data, conv, shape, kernel)
         from dataclasses import replace
 
-        from tasks.data_sets import load_problem
+        from tasks.data_sets import load_data_set, load_problem
 
-        problem = load_problem(data, seed=seed, label=label, data_dir=check_data_dir(data_dir))
+        if save is not None:
+            from cluster.saved_networks import check_save_folder
+
+            check_save_folder(save)
+        folder = check_data_dir(data_dir)
+        problem = load_problem(data, seed=seed, label=label, data_dir=folder)
+        if save is not None:
+            from solvers.threshold_files import check_storable
+
+            check_storable(problem.classes)
         if minus is not None:
             chosen = replace(chosen, minus=_class_named(minus, problem.classes))
+
+        def keep(answer: Interpolant) -> Kept:
+            if save is None:
+                return Kept()
+            return _save(answer, problem, load_data_set(data, seed=seed, label=label, data_dir=folder), save)
+
         if settings is None or where is None:
             assert width is not None
-            _construct(problem, chosen, data, seed, width, max_bias, json)
+            _construct(problem, chosen, data, seed, width, max_bias, keep, json)
         else:
-            _search(problem, chosen, data, seed, settings, where, json)
+            _search(problem, chosen, data, seed, settings, where, keep, json)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of the files asked for.
+
+    Attributes:
+        document: what `--json` says of them.
+        trouble: why the command ends with 1, None if it does not.
+    """
+
+    document: dict[str, Any] = field(default_factory=dict)
+    trouble: str | None = None
+
+    def end(self) -> None:
+        """Say what went wrong and leave, after the answer has been shown."""
+        if self.trouble is not None:
+            say(f"interlip: {self.trouble}")
+            raise Exit(EXIT_ERROR)
+
+
+Keep: TypeAlias = "Callable[[Interpolant], Kept]"
+
+
+def _save(answer: Interpolant, problem: InterpolationProblem, data: LabelledPoints, folder: str) -> Kept:
+    """The network in a folder, for the points as they are in the data."""
+    from cluster.saved_networks import NotSavedError, save_checked
+    from solvers.conv_threshold_networks import ConvThresholdNetwork
+    from solvers.threshold_networks import ThresholdNetwork
+
+    if not answer.interpolates:
+        missed = f"the network misses {len(answer.missed)} of {answer.points} points"
+        return Kept({"saved": None}, f"not saved: {missed}; {answer.status.advice}")
+    network = answer.network
+    assert isinstance(network, ThresholdNetwork | ConvThresholdNetwork)
+    try:
+        files = save_checked(folder, network.rescaled(data.radius or 1.0), data.points, problem.labels)
+    except NotSavedError as error:
+        return Kept({"saved": None}, str(error))
+    return Kept({"saved": files})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,30 +206,18 @@ def _search_settings(
 
 
 def _choice(data: str, conv: bool, shape: str | None, kernel: str | None) -> ConstructionChoice:
-    from tasks.constructions import ConstructionChoice, known_shape
+    from tasks.constructions import ConstructionChoice
 
-    if not conv:
-        if shape is not None or kernel is not None:
-            raise InputError(f"{'--shape' if shape is not None else '--kernel'} is for --conv")
-        return ConstructionChoice()
-    sizes = known_shape(data) if shape is None else _whole_numbers("--shape", shape, "C,H,W", (3,))
+    sizes = asked_shape(data, conv, shape)
     if sizes is None:
-        raise InputError("--conv needs the shape of a point: --shape C,H,W (H = 1 for a 1-D signal)")
-    sides = None if kernel is None else _whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
+        if kernel is not None:
+            raise InputError("--kernel is for --conv")
+        return ConstructionChoice()
+    sides = None if kernel is None else whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
     side: Any = sides[0] if sides is not None and len(sides) == 1 else sides
-    chosen = ConstructionChoice(sizes, side)  # type: ignore[arg-type]
+    chosen = ConstructionChoice(sizes, side)
     chosen.interpolator(1, 0.0)
     return chosen
-
-
-def _whole_numbers(option: str, text: str, form: str, counts: tuple[int, ...]) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in counts or min(numbers) < 1:
-        raise InputError(f"{option} must be {form} in whole numbers >= 1, got {text!r}")
-    return numbers
 
 
 def _class_named(text: str, classes: tuple[object, ...]) -> object:
@@ -182,6 +234,7 @@ def _construct(
     seed: int,
     width: int,
     max_bias: list[float] | None,
+    keep: Keep,
     json: bool,
 ) -> None:
     """One network at a given width."""
@@ -192,12 +245,15 @@ def _construct(
         raise InputError("--width takes one --max-bias; leave --width out to search over several")
     solver = choice.interpolator(width, biases[0])
     answer = solver.solve(problem, rng=RandomStreams.of(["interpolate", data, seed]).generator("construction"))
+    kept = keep(answer)
     if json:
-        emit_json({**answer.to_json(), "max_bias": biases[0], **_size(answer, problem)})
-        return
-    _show(answer, problem)
-    if not answer.interpolates:
-        say(answer.status.advice)
+        emit_json({**answer.to_json(), "max_bias": biases[0], **_size(answer, problem), **kept.document})
+    else:
+        _show(answer, problem)
+        _show_kept(kept)
+        if not answer.interpolates and kept.trouble is None:
+            say(answer.status.advice)
+    kept.end()
 
 
 def _search(
@@ -207,6 +263,7 @@ def _search(
     seed: int,
     settings: WidthSearch,
     place: _Place,
+    keep: Keep,
     json: bool,
 ) -> None:
     """The least width, and the smallest of the networks that showed it."""
@@ -224,6 +281,7 @@ def _search(
         seconds=place.seconds,
     )
     answer = result.interpolant
+    kept = Kept() if answer is None else keep(answer)
     if json:
         nothing = {
             "interpolates": None,
@@ -235,10 +293,12 @@ def _search(
             "seconds": result.seconds,
         }
         found = nothing if answer is None else {**answer.to_json(), **_size(answer, problem)}
-        emit_json({**found, "max_bias": result.found.max_bias, "search": result.to_json()})
+        emit_json({**found, "max_bias": result.found.max_bias, "search": result.to_json(), **kept.document})
     elif answer is not None:
         _show(answer, problem)
         _show_search(result)
+        _show_kept(kept)
+    kept.end()
     if not result.finished:
         say(f"interlip: {result.advice}")
         raise Exit(EXIT_BUDGET)
@@ -261,6 +321,12 @@ def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
     size = f"{share:.3g} times samples x dimension = {samples} x {dimension}"
     print(f"parameters            {network.parameters} ({size})")
     print(f"seconds               {answer.stats['wall_seconds']:.2f}")
+
+
+def _show_kept(kept: Kept) -> None:
+    for form, path in (kept.document.get("saved") or {}).items():
+        if path is not None:
+            print(f"saved, checked        {path} ({form})")
 
 
 def _show_search(result: SearchResult) -> None:

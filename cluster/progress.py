@@ -1,4 +1,4 @@
-"""Progress of a study: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+"""Progress on standard error: a bar with the time left on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cluster.terminal import console, say
 if TYPE_CHECKING:
     from cluster.runner import Progress
 
-__all__ = ["ProgressDisplay", "duration"]
+__all__ = ["ProgressDisplay", "StageDisplay", "duration"]
 
 LINE_SECONDS = 10.0
 
@@ -70,3 +70,48 @@ class ProgressDisplay:
         elif time.monotonic() - self._told > LINE_SECONDS:
             self._told = time.monotonic()
             say(f"{progress.share:4.0%}  {detail}")
+
+
+class StageDisplay:
+    """Shows one stage of a computation after the other, each with the time left in it."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._stage = ""
+        self._begun = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[detail]}"),
+                console=console(),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=1.0, detail="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, stage: str, share: float) -> None:
+        """Say what is being done and how much of it is done."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._begun = stage, now
+        spent = now - self._begun
+        # The first moments of a stage say little about the rest.
+        left = f"{duration(spent * (1 - share) / share)} left" if share > 0.01 and spent > 1.0 else ""
+        if self._bar is not None:
+            self._bar.update(self._task, description=stage, completed=share, detail=left)
+        elif now - self._told > LINE_SECONDS:
+            self._told = now
+            say(f"{share:4.0%}  {stage}{f', {left}' if left else ''}")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from solvers.domains import WholeSpace as WholeSpace
     from solvers.errors import InputError as InputError
     from solvers.errors import SoundnessError as SoundnessError
+    from solvers.estimators import InterpolatingClassifier as InterpolatingClassifier
+    from solvers.estimators import InterpolatingConvClassifier as InterpolatingConvClassifier
     from solvers.model_files import load_network as load_network
     from solvers.networks import ReluNetwork as ReluNetwork
     from solvers.problems import InterpolationProblem as InterpolationProblem
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from solvers.results import LipschitzBounds as LipschitzBounds
     from solvers.results import Status as Status
     from solvers.results import Witness as Witness
+    from solvers.threshold_files import load_threshold_network as load_threshold_network
+    from solvers.threshold_files import save_threshold_network as save_threshold_network
     from solvers.threshold_networks import ThresholdNetwork as ThresholdNetwork
 
 _HOMES = {
@@ -31,6 +35,8 @@ _HOMES = {
     "WholeSpace": "solvers.domains",
     "InputError": "solvers.errors",
     "SoundnessError": "solvers.errors",
+    "InterpolatingClassifier": "solvers.estimators",
+    "InterpolatingConvClassifier": "solvers.estimators",
     "load_network": "solvers.model_files",
     "ReluNetwork": "solvers.networks",
     "InterpolationProblem": "solvers.problems",
@@ -40,6 +46,8 @@ _HOMES = {
     "LipschitzBounds": "solvers.results",
     "Status": "solvers.results",
     "Witness": "solvers.results",
+    "load_threshold_network": "solvers.threshold_files",
+    "save_threshold_network": "solvers.threshold_files",
     "ThresholdNetwork": "solvers.threshold_networks",
 }
 __all__ = sorted(_HOMES)

@@ -49,7 +49,7 @@ class OrderedConv2d(torch.nn.Conv2d):
     device, and they are the bits of `conv_features.packed_features`.
 
     Where torch's value is further from 0 than both sums can be off, its sign is that sign. Only samples with a value
-    closer than that are summed again in order.
+    closer than that are summed again in order. Traced or exported, the layer is torch's own.
     """
 
     def __init__(self, channels: int, filters: int, kernel_size: tuple[int, int]) -> None:
@@ -60,6 +60,8 @@ class OrderedConv2d(torch.nn.Conv2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Pre-activations (N, n, H, W) of images (N, C, H, W), of exact sign."""
         values = super().forward(input)
+        if torch.compiler.is_compiling():
+            return values
         unsure = (values.abs() <= self._rounding(input)).flatten(1).any(dim=1).nonzero()[:, 0]
         rows = max(1, CACHED_NUMBERS // values[:1].numel())
         for samples in torch.split(unsure, rows):
@@ -119,7 +121,7 @@ class MaskCorrelation2d(torch.nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(N, q, H, W) from maps (N, n, H, W)."""
-        if not self.by_fourier:
+        if not self.by_fourier or torch.compiler.is_compiling():
             return super().forward(input)
         assert self.bias is not None
         height, width = self.kernel_size
@@ -202,6 +204,8 @@ class ConvThresholdModule(torch.nn.Module):
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         images = points.reshape(-1, *self.shape)
+        if torch.compiler.is_compiling():
+            return self._scores(images)
         rows = max(1, BLOCK_NUMBERS // (self.first.out_channels * self.shape[1] * self.shape[2]))
         return torch.cat([self._scores(block) for block in torch.split(images, rows)])
 
@@ -209,3 +213,9 @@ class ConvThresholdModule(torch.nn.Module):
         features = self.step(self.first(images)).to(self.second.weight.dtype)
         scores: torch.Tensor = self.output(self.pool(self.step(self.second(features))))
         return scores
+
+    def margins(self, points: torch.Tensor) -> torch.Tensor:
+        """m - 1/2 - min over T of <u, T Phi(x)> of every second-layer neuron (N, M): positive where it fires."""
+        features = self.step(self.first(points.reshape(-1, *self.shape))).to(self.second.weight.dtype)
+        values: torch.Tensor = self.pool(self.second(features))
+        return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +29,9 @@ class ConvThresholdNetwork:
     """Phi is a circular convolution with thresholds (`conv_features`); detector k fires on x when
     min over all H W cyclic translations T of <u, T Phi(x)> < m for one of its neurons (u, m).
 
-    Detectors, classes and the answer are those of `ThresholdNetwork`: one detector for two classes, K for K > 2; the
-    class whose detector fires with most neurons, the first on a tie; `NO_CLASS` where all are silent. F(T x) = F(x)
-    holds exactly, in floating point too, because Phi is evaluated in an order that no translation changes.
+    Detectors, classes and the answer are those of `ThresholdNetwork`: one detector for two classes, K for K > 2, and
+    then the class whose detector alone fires, `NO_CLASS` where none or several do. F(T x) = F(x) holds exactly, in
+    floating point too, because Phi is evaluated in an order that no translation changes.
 
     Attributes:
         shape: (C, H, W) of a point; 1-D signals have H = 1.
@@ -113,6 +113,13 @@ class ConvThresholdNetwork:
             covered = self.detector_classes[0]
             return np.where(firing[:, 0] > 0, covered, 1 - covered)
         return sole_class(firing > 0)
+
+    def rescaled(self, factor: float) -> ConvThresholdNetwork:
+        """The network that answers on factor * x what this one answers on x, up to rounding: biases times factor > 0.
+
+        A network built on points divided by their radius R is one for the points themselves after `rescaled(R)`.
+        """
+        return replace(self, biases=self.biases * factor)
 
     def to_torch(self, device: str = "cpu") -> torch.nn.Module:
         """The network as Conv2d, step, Conv2d, step, max-pool and Linear; see `conv_modules.ConvThresholdModule`."""

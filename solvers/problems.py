@@ -82,12 +82,13 @@ class InterpolationProblem:
             raise InputError(f"labels holds a NaN or infinite value at row {int(np.argmin(np.isfinite(y)))}")
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise InputError(f"interpolation needs at least two classes, got only {classes[0]!r}")
+            raise InputError(f"interpolation needs at least two classes, got one class only: {classes.tolist()[0]!r}")
         clash = _first_clash(x, codes)
         if clash is not None:
             i, j = clash
+            first, second = classes[codes[[i, j]]].tolist()
             raise InputError(
-                f"rows {i} and {j} are the same point with labels {y[i]!r} and {y[j]!r}: no network can fit both"
+                f"rows {i} and {j} are the same point with labels {first!r} and {second!r}: no network can fit both"
             )
         x.setflags(write=False)
         codes = codes.astype(np.int64)
@@ -100,6 +101,16 @@ class InterpolationProblem:
     def radius(self) -> float:
         """R = max ||x||_2."""
         return float(np.sqrt((self.points**2).sum(axis=1).max()))
+
+    def distinct_rows(self) -> NDArray[np.int64]:
+        """The first row of every different point, increasing."""
+        sums = _row_sums(self.points)
+        _, first, group, count = np.unique(sums, return_index=True, return_inverse=True, return_counts=True)
+        again = np.flatnonzero(count[group] > 1)
+        if not len(again):
+            return np.arange(len(sums))
+        _, place = np.unique(_row_keys(self.points[again]), return_index=True)
+        return np.sort(np.concatenate([first[count == 1], again[place]]))
 
 
 def _first_clash(points: FloatArray, labels: NDArray[np.int64]) -> tuple[int, int] | None:
@@ -114,15 +125,19 @@ def _first_clash(points: FloatArray, labels: NDArray[np.int64]) -> tuple[int, in
     if not len(doubtful):
         return None
     chosen = np.flatnonzero(np.isin(sums, doubtful))
-    rows = np.ascontiguousarray(points[chosen] + 0.0)
-    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    order = chosen[np.lexsort((labels[chosen], np.unique(keys, return_inverse=True)[1]))]
+    order = chosen[np.lexsort((labels[chosen], np.unique(_row_keys(points[chosen]), return_inverse=True)[1]))]
     same = (points[order[1:]] == points[order[:-1]]).all(axis=1) & (labels[order[1:]] != labels[order[:-1]])
     if not same.any():
         return None
     first = int(np.argmax(same))
     i, j = sorted((int(order[first]), int(order[first + 1])))
     return i, j
+
+
+def _row_keys(points: FloatArray) -> NDArray[np.void]:
+    """One sortable value per row, equal for equal rows and for no others; -0.0 and 0.0 are the same number."""
+    rows = np.ascontiguousarray(points + 0.0)
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
 
 
 def _row_sums(points: FloatArray) -> NDArray[np.uint64]:

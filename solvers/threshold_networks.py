@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +81,13 @@ class ThresholdNetwork:
         n, d = self.weights.shape
         hidden = self.second_layer_width
         return n * (d + 1) + hidden * (n + 1) + hidden + len(self.detector_classes)
+
+    def rescaled(self, factor: float) -> ThresholdNetwork:
+        """The network that answers on factor * x what this one answers on x, up to rounding: biases times factor > 0.
+
+        A network built on points divided by their radius R is one for the points themselves after `rescaled(R)`.
+        """
+        return replace(self, biases=self.biases * factor)
 
     def to_torch(self, device: str = "cpu") -> torch.nn.Module:
         """The network as a module of Linear layers and thresholds; see `torch_threshold.ThresholdModule`."""

@@ -21,9 +21,9 @@ from solvers.interpolation.covering_layer import count_firing
 from solvers.interpolation.first_layer_signs import exact_sign, sign_slack
 from solvers.norms import FloatArray
 from solvers.threads import allowed_threads, spread
-from solvers.threshold_networks import sole_class
+from solvers.threshold_networks import NO_CLASS, sole_class
 
-__all__ = ["SignLinear", "Step", "ThresholdModule", "decision_layer", "fixed_linear", "predict"]
+__all__ = ["ClassIndex", "SignLinear", "Step", "ThresholdModule", "decision_layer", "fixed_linear", "predict"]
 
 # Numbers in a layer's output for one block of points.
 BLOCK_NUMBERS = 2**20
@@ -80,7 +80,7 @@ def fixed_linear(
 
 
 def decision_layer(
-    neurons: Sequence[int], detector_classes: Sequence[int], classes: int, dtype: torch.dtype
+    neurons: Sequence[int], detector_classes: Sequence[int], classes: int, dtype: torch.dtype = torch.float32
 ) -> torch.nn.Linear:
     """The output layer: the score of a class is positive exactly when the second layer speaks for it.
 
@@ -137,6 +137,11 @@ class ThresholdModule(torch.nn.Module):
         scores: torch.Tensor = self.output(self.step(self.second(features)))
         return scores
 
+    def margins(self, points: torch.Tensor) -> torch.Tensor:
+        """m - 1/2 - <u, Phi(x)> of every second-layer neuron (N, M): positive where it fires."""
+        values: torch.Tensor = self.second(self.step(self.first(points)).to(torch.float32))
+        return values - 0.5
+
     def packed_scores(self, points: FloatArray, threads: int | None = None) -> FloatArray:
         """The scores of `forward` for many points (N, d), counted on packed bits from this module's own tensors.
 
@@ -169,6 +174,18 @@ class ThresholdModule(torch.nn.Module):
             counts = firing.transpose(0, 2, 1).reshape(-1, columns.shape[1])[: len(part)]
             scores[part] = counts @ columns.T + self.output.bias.numpy()
         return scores
+
+
+class ClassIndex(torch.nn.Module):
+    """A threshold module's answer: class indices (N,) of points (N, d), `NO_CLASS` for none; what is exported."""
+
+    def __init__(self, scores: torch.nn.Module) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        spoken_for = (self.scores(points.to(torch.float64)) > 0).to(torch.int64)
+        return torch.where(spoken_for.sum(dim=1) == 1, spoken_for.argmax(dim=1), NO_CLASS)
 
 
 def predict(

@@ -36,9 +36,14 @@ class LabelledPoints:
     labels: NDArray[Any]
     source: str
 
+    @property
+    def radius(self) -> float:
+        """R = max ||x||_2."""
+        return float(np.sqrt((self.points**2).sum(axis=1).max()))
+
     def scaled(self, radius: float = 1.0) -> LabelledPoints:
         """The same points, multiplied so that max ||x||_2 is `radius` (R = 1 in [DFG24])."""
-        largest = float(np.sqrt((self.points**2).sum(axis=1).max()))
+        largest = self.radius
         factor = radius / largest if largest > 0 else 1.0
         return LabelledPoints(self.points * factor, self.labels, self.source)
 

@@ -193,6 +193,20 @@ def traps() -> list[Trap]:
         constant=_length([5, 5]),
     )
 
+    # Gradients that are exactly 0 on all of a box, though neurons have kinks elsewhere and weights do not vanish.
+    add(
+        "exactly 0 beside a kink",
+        relu_layers([[0.17780938]], [[-0.18682449]]),
+        Box([-0.25], [-0.125]),
+        constant=lambda q: 0.0,
+    )
+    add(
+        "exact cancellation beside kinks",
+        relu_layers([[1, 2], [1, 2]], [[3, -3]], biases=[[5, 6]]),
+        square,
+        constant=lambda q: 0.0,
+    )
+
     # More hyperplanes through a point or a line than there are dimensions.
     pencil = [[1, 0, 0], [0, 1, 0], [1, 1, 0], [1, -1, 0], [2, 1, 0]]
     add("pencil through a line", relu_layers([*pencil, [0, 0, 1]], [[1, -2, 1, 3, -1, 1]]), space, cube)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -26,13 +27,20 @@ from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.sampling import draw_points
 from solvers.norms import FloatArray, vector_norm
 from solvers.problems import LipschitzProblem
-from solvers.results import LipschitzBounds, Status, Witness
+from solvers.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.witnesses import gradients_at, rounding_slack, witness_bound
+
+if TYPE_CHECKING:
+    from solvers.lipschitz.search_tree import Leaf
 
 __all__ = ["BranchAndBound"]
 
 SAMPLES = 2048
 WALKERS, STEPS, TRIES = 16, 12, 32
+# Leaves of a certificate; a longer one is left out.
+MOST_CERTIFIED = 50_000
+# Of a certified bound: room for a checker that rounds in another order than the search.
+ROOM = 1e-11
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +56,33 @@ class _Incumbent:
             self.lower, self.witness = lower, witness
 
 
+@dataclass(slots=True, eq=False)
+class _Proofs:
+    """The leaves of every piece, as long as there are not too many of them."""
+
+    leaves: list[list[Leaf]] = field(default_factory=list)
+    count: int = 0
+
+    @property
+    def kept(self) -> bool:
+        return self.count <= MOST_CERTIFIED
+
+    def enter(self, proofs: Sequence[tuple[int, Leaf]]) -> None:
+        self.count += len(proofs)
+        if self.kept:
+            for piece, leaf in proofs:
+                self.leaves[piece].append(leaf)
+        else:
+            self.leaves.clear()
+
+    def certificate(self) -> Certificate | None:
+        from solvers.lipschitz.search_tree import tree_of
+
+        if not self.kept:
+            return None
+        return Certificate("search-tree", {"pieces": [tree_of(leaves) for leaves in self.leaves]})
+
+
 @dataclass(frozen=True)
 class BranchAndBound(AbstractLipschitzSolver):
     """Exact for any depth and p; under a budget the interval that is proved by then.
@@ -55,20 +90,27 @@ class BranchAndBound(AbstractLipschitzSolver):
     Attributes:
         batch: nodes that a round starts from.
         steps: nodes split below each of them, depth first.
+        certified: record the tree of splits as a certificate, up to MOST_CERTIFIED leaves; also of a search that was
+            cut short, for the upper bound that it reached.
     """
 
     batch: int = 16
     steps: int = 64
+    certified: bool = False
     name: ClassVar[str] = "branch-and-bound"
     summary: ClassVar[str] = "exact for any depth and p: branch and bound over activation patterns"
     gives: ClassVar[Gives] = Gives.BOTH
     exact: ClassVar[bool] = True
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
 
+    def certifying(self) -> Self:
+        return replace(self, certified=True)
+
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
         incumbent = _Incumbent(problem)
         product = norm_product_bound(problem.network, problem.p)
+        certificate = None
         if problem.network.depth == 0:
             upper, stats = _affine(problem, incumbent), {"nodes": 0.0}
             finished = True
@@ -76,8 +118,8 @@ class BranchAndBound(AbstractLipschitzSolver):
             upper, stats, finished = product, {"nodes": 0.0}, False
         else:
             _sample(incumbent, rng, deadline)
-            upper, finished, stats = self._search(problem, product, incumbent, budget, deadline)
-        upper = max(min(upper, product), incumbent.lower)
+            upper, finished, stats, certificate = self._search(problem, product, incumbent, budget, deadline)
+        upper = max(upper if certificate is not None else min(upper, product), incumbent.lower)
         if budget.is_closed(incumbent.lower, upper):
             status = Status.EXACT
         else:
@@ -90,16 +132,17 @@ class BranchAndBound(AbstractLipschitzSolver):
             problem.p,
             problem.domain,
             incumbent.witness,
-            None,
+            certificate,
             {**stats, "wall_seconds": deadline.elapsed},
         )
 
     def _search(
         self, problem: LipschitzProblem, product: float, incumbent: _Incumbent, budget: Budget, deadline: Deadline
-    ) -> tuple[float, bool, dict[str, float]]:
-        """Upper bound, whether the search came to its end, statistics."""
+    ) -> tuple[float, bool, dict[str, float], Certificate | None]:
+        """Upper bound, whether the search came to its end, statistics, certificate."""
         from solvers.lipschitz.directions import dual_directions
         from solvers.lipschitz.search_nodes import Expansion, Node, PieceArrays, expand, root_node
+        from solvers.lipschitz.search_tree import BOUNDED, Leaf
 
         pieces = bounded_pieces(problem)
         slack = rounding_slack(problem.network, problem.dual_p)
@@ -110,6 +153,17 @@ class BranchAndBound(AbstractLipschitzSolver):
         settled = 0.0
         counts = {"nodes": 0, "lp_solves": 0, "exact_checks": 0, "unsettled_leaves": 0}
         longest = 0
+        proofs = _Proofs([[] for _ in pieces]) if self.certified else None
+
+        def keep() -> bool:
+            return proofs is not None and proofs.kept
+
+        def close(node: Node) -> None:
+            """A node that its bound is proof enough of."""
+            nonlocal settled
+            settled = max(settled, node.bound)
+            if proofs is not None:
+                proofs.enter([(node.piece, Leaf(node.path, BOUNDED))])
 
         def floor() -> float:
             return incumbent.lower * (1 + gap) + 16 * slack if incumbent.witness is not None else 0.0
@@ -120,6 +174,8 @@ class BranchAndBound(AbstractLipschitzSolver):
             counts["lp_solves"] += found.programs
             counts["exact_checks"] += found.thin
             settled = max(settled, found.discarded)
+            if proofs is not None:
+                proofs.enter(found.proofs)
             for piece, point in found.candidates:
                 incumbent.offer(*pieces[piece].lower_bound(point))
             for node in found.nodes:
@@ -130,21 +186,23 @@ class BranchAndBound(AbstractLipschitzSolver):
                     incumbent.offer(*pieces[node.piece].lower_bound(node.point))
                 if node.bound > floor():
                     counts["unsettled_leaves"] += 1
-                settled = max(settled, node.bound)
+                close(node)
 
         directions = dual_directions(problem.network, problem.dual_p, floor())
         arrays: list[PieceArrays] = []
         for index, piece in enumerate(pieces):
             if deadline.is_over:
-                return product, False, {"nodes": 0.0}
+                return product, False, {"nodes": 0.0}, None
             arrays.append(PieceArrays.of(piece, directions))
             if directions is None or len(directions):
-                enter(root_node(arrays, index, floor(), incumbent.lower))
+                enter(root_node(arrays, index, floor(), incumbent.lower, keep()))
+            elif proofs is not None:
+                proofs.enter([(index, Leaf((), BOUNDED))])
         finished = False
         rounds = 0
         while True:
             while queue and -queue[0][0] <= floor():
-                settled = max(settled, -heapq.heappop(queue)[0])
+                close(heapq.heappop(queue)[2])
             if not queue:
                 finished = True
                 break
@@ -161,21 +219,29 @@ class BranchAndBound(AbstractLipschitzSolver):
             rounds += 1
             nodes: list[Node] = []
             while queue and len(nodes) < room:
-                bound, _, node = heapq.heappop(queue)
-                if -bound <= floor():
-                    settled = max(settled, -bound)
+                node = heapq.heappop(queue)[2]
+                if node.bound <= floor():
+                    close(node)
                     continue
                 nodes.append(node)
             longest = max(longest, len(queue))
-            enter(expand(nodes, arrays, floor(), incumbent.lower, steps))
+            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, keep()))
         # Directions are dropped one by one for staying below the floor.
         upper = max(settled, -queue[0][0] if queue else 0.0, floor())
+        certificate = None
+        if proofs is not None:
+            proofs.enter([(node.piece, Leaf(node.path, BOUNDED)) for _, _, node in queue])
+            certificate = proofs.certificate()
+            if certificate is not None and upper > 0:
+                upper = upper * (1 + ROOM) + 4 * slack
         stats = {
             **{name: float(count) for name, count in counts.items()},
             "pieces": float(len(pieces)),
             "longest_queue": float(longest),
         }
-        return upper, finished, stats
+        if self.certified:
+            stats["certified"] = float(certificate is not None)
+        return upper, finished, stats, certificate
 
 
 def _affine(problem: LipschitzProblem, incumbent: _Incumbent) -> float:

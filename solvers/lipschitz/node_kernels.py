@@ -100,13 +100,15 @@ def deep_point(a, b, errors, low, high):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def decide_by_programs(a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point):  # type: ignore[no-untyped-def]
+def decide_by_programs(  # type: ignore[no-untyped-def]
+    a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point, tighten
+):
     """Decide undecided neurons of the first undecided layer that keep one sign on the polytope {A x + b >= 0}.
 
     Only the sign that the neuron does not have at `point` is looked for; corners met on the way spare programs.
 
     Args:
-        a, b, slack: from `gather_rows`; width: neurons of the layer `first`.
+        a, b, slack: from `gather_rows`; width: neurons of the layer `first`; tighten: whether to enter ranges.
     Returns:
         Programs solved, neurons decided (count,), their multipliers (count, m).
     """
@@ -131,9 +133,9 @@ def decide_by_programs(a, b, slack, width, first, low, high, signs, below, error
         if status == 0:
             continue
         most = proved_maximum(c, flip * below[first, i, k], a, b, slack, low, high, y) + errors[first, i]
-        if flip > 0.0:
+        if tighten and flip > 0.0:
             z_high[first, i] = min(z_high[first, i], most)
-        else:
+        elif tighten:
             z_low[first, i] = max(z_low[first, i], -most)
         if most < 0.0:
             signs[first, i] = -1 if flip > 0.0 else 1

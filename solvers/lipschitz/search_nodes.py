@@ -197,7 +197,7 @@ def expand(
         found.nodes.extend(_unpacked(node.piece, opened))
         for child in _unpacked(node.piece, odd):
             if child.split[0] < 0:
-                _examine(p, child, floor, incumbent, keep, found)
+                _examine(p, child, floor, incumbent, keep, found, tightened=True)
             else:
                 found.nodes.append(child)
     return found
@@ -217,8 +217,16 @@ def _unpacked(piece: int, arrays: tuple[np.ndarray, ...]) -> list[Node]:
     return nodes
 
 
-def _examine(p: PieceArrays, node: Node, floor: float, incumbent: float, keep: bool, found: Expansion) -> None:
-    """Propagate, bound, prove empty or find a point inside; enter what is left.
+def _examine(
+    p: PieceArrays,
+    node: Node,
+    floor: float,
+    incumbent: float,
+    keep: bool,
+    found: Expansion,
+    tightened: bool = False,
+) -> None:
+    """Propagate (unless it is done), bound, prove empty or find a point inside; enter what is left.
 
     As the compiled search does it, with exact arithmetic where float64 leaves something open.
     """
@@ -232,7 +240,7 @@ def _examine(p: PieceArrays, node: Node, floor: float, incumbent: float, keep: b
         if keep:
             found.proofs.append((node.piece, leaf))
 
-    first = _propagate(p, node, below, above, errors, path, done)
+    first = _propagate(p, node, below, above, errors, path, done, tightened)
     if first == EMPTY:
         done(Leaf(tuple(path), BOUNDED))
         return
@@ -274,19 +282,29 @@ def _propagate(
     errors: FloatArray,
     path: list[int],
     done: Callable[[Leaf], None],
+    tightened: bool,
 ) -> int:
     """Propagation, with pre-activations that seem constant settled exactly."""
     k, signs = p.kernel, node.signs
     seen: set[tuple[int, int]] = set()
     while True:
+        # Ranges that are tight stay as they are, so that a checker that tightens once per split comes to the same.
+        state = (signs, node.z_low, node.z_high)
+        if tightened:
+            state = (signs.copy(), node.z_low.copy(), node.z_high.copy())
         first = int(
             propagate(
-                k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, node.z_low, node.z_high,
-                below, above, errors,
+                k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, *state, below, above, errors
             )
         )  # fmt: skip
-        if first in (EMPTY, p.depth):
+        if first == EMPTY:
+            return EMPTY
+        if tightened:
+            undecided = np.flatnonzero([(signs[m, : k.widths[m]] == 0).any() for m in range(p.depth)])
+            first = int(undecided[0]) if len(undecided) else p.depth
+        if first == p.depth:
             return first
+        tightened = False
         flat = np.empty(n := p.padded, dtype=np.int64)
         count = flat_rows(k.widths, first, k.low, k.high, signs, below, errors, flat)
         fresh = [int(i) for i in flat[:count] if (first, int(i)) not in seen]
@@ -294,14 +312,18 @@ def _propagate(
             return first
         seen.update((first, i) for i in fresh)
         rows = exact_affine_rows(p.network, signs, first)
+        decided = 0
         for i in fresh:
             if rows is not None and not any(rows[first][i][:-1]):
                 # Identically 0, or a constant: no kink. At 0 it adds no gradient.
                 active = rows[first][i][-1] > 0
                 signs[first, i] = 1 if active else -1
                 code = 2 * (first * n + i)
-                done(Leaf((*path, code + (0 if active else 1)), CONSTANT))
+                done(Leaf((*path, code + (0 if active else 1)), CONSTANT, (first * n + i,), (1.0,), decided > 0))
                 path.append(code + (1 if active else 0))
+                decided += 1
+        if not decided:
+            return first
 
 
 def _bound(

@@ -57,7 +57,8 @@ class Log(NamedTuple):
 
     Attributes:
         paths: (room,): splits from the root, 2 (layer n + neuron) + (1 if active), leaf after leaf.
-        leaves: (room, 2): where the leaf's path ends, and where its multipliers end.
+        leaves: (room, 3): where the leaf's path ends, where its multipliers end, and 1 if its last split was made
+            without tightening ranges since the split before.
         rows: (room,): neurons (layer n + neuron) with a multiplier; multipliers: (room,).
         counts: leaves, path entries and multipliers in use.
     """
@@ -70,7 +71,7 @@ class Log(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True)
-def _enter_leaf(log, path, length, places, y, count, n, extra):  # type: ignore[no-untyped-def]
+def _enter_leaf(log, path, length, places, y, count, n, extra, loose):  # type: ignore[no-untyped-def]
     """Write a leaf: its path (and one more split, unless it is -1), its multipliers (and 1 for the split neuron)."""
     leaf, end, rows = log.counts[0], log.counts[1], log.counts[2]
     for s in range(length):
@@ -90,6 +91,7 @@ def _enter_leaf(log, path, length, places, y, count, n, extra):  # type: ignore[
         rows += 1
     log.leaves[leaf, 0] = end
     log.leaves[leaf, 1] = rows
+    log.leaves[leaf, 2] = loose
     log.counts[0], log.counts[1], log.counts[2] = leaf + 1, end, rows
 
 
@@ -114,7 +116,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
         )
         if first == EMPTY:
             if keep:
-                _enter_leaf(log, path, length, none, nothing, 0, n, -1)
+                _enter_leaf(log, path, length, none, nothing, 0, n, -1, 0)
             return OVER, bound, left, first, neuron, prefer, has_point, length
         if first < depth:
             flat = np.empty(n, dtype=np.int64)
@@ -134,7 +136,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
         if bound <= floor:
             tally[0] = max(tally[0], bound)
             if keep:
-                _enter_leaf(log, path, length, none, nothing, 0, n, -1)
+                _enter_leaf(log, path, length, none, nothing, 0, n, -1, 0)
             return OVER, bound, left, first, neuron, prefer, has_point, length
         if attempt == 0 or first >= k.tight:
             a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, signs, below, errors)
@@ -143,16 +145,17 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             margin, proof, deepest, y = deep_point(a, b, slack, k.low, k.high)
             if proof < 0.0:
                 if keep:
-                    _enter_leaf(log, path, length, places, y, len(b), n, -1)
+                    _enter_leaf(log, path, length, places, y, len(b), n, -1, 0)
                 return OVER, bound, left, first, neuron, prefer, has_point, length
             if not margin > THIN:
                 return DELICATE, bound, left, first, neuron, prefer, has_point, length
             point[:] = deepest
             has_point = True
-        if first == depth or first < k.tight:
+        if first == depth or first < k.tight or attempt == 2:
             break
+        # Ranges that programs tighten leave no proof behind, only neurons that they decide.
         programs, decided, multipliers = decide_by_programs(
-            a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point
+            a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point, not keep
         )
         tally[1] += programs
         if len(decided) == 0:
@@ -161,7 +164,8 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             for r in range(len(decided)):
                 code = 2 * (first * n + decided[r])
                 sign = 1 if signs[first, decided[r]] > 0 else 0
-                _enter_leaf(log, path, length, places, multipliers[r], len(b), n, code + 1 - sign)
+                loose = 1 if r > 0 else 0
+                _enter_leaf(log, path, length, places, multipliers[r], len(b), n, code + 1 - sign, loose)
                 path[length] = code + sign
                 length += 1
     return OPEN, bound, left, first, neuron, prefer, has_point, length

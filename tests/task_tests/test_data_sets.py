@@ -267,7 +267,7 @@ def test_a_missing_file_is_named(tmp_path: Path, kind: str) -> None:
         ("a,b\n1,x\n,y\n", "points holds a NaN or infinite value at row 1, column 0"),
         ("a,b\ninf,x\n1,y\n", "points holds a NaN or infinite value at row 0, column 0"),
         ("a,b\none,x\n1,y\n", "column 'a' holds text"),
-        ("a,b\n1,x\n2,x\n", "at least two classes, got only 'x'"),
+        ("a,b\n1,x\n2,x\n", "at least two classes, got one class only: 'x'"),
         ("a,b\n1,x\n1,y\n", "rows 0 and 1 are the same point"),
         ("a,b\n1,2,3\n4,5,6,7\n", "not a readable csv table"),
     ],

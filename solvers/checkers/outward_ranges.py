@@ -1,0 +1,302 @@
+"""Ranges of pre-activations and bounds on gradients under partial patterns, many at once, rounded outward.
+
+Written for checkers: NumPy alone, a second implementation of what the search claims and no import of it. Error bounds
+hold for any order of additions, so also for the matrix products of any BLAS.
+
+A partial pattern decides neurons with 1 (active), -1 (inactive) or leaves them 0. What is meant is: on every linear
+region of the node the pre-activation of a decided neuron has that sign strictly, or is identically 0, where its
+neuron adds nothing under either sign.
+
+Sources: Zhang et al. 2018 (CROWN) for lines below and above a neuron; Weng et al. 2018 (Fast-Lip) for ranges pulled
+back through the Jacobian; Higham 2002, section 3.1, for rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.facets import BoundedPiece
+from solvers.norms import FloatArray, vector_norm
+from solvers.witnesses import rounding_slack
+
+__all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "propagate"]
+
+# The unit roundoff, with room for terms of second order.
+U = 1.001 * 2.0**-53
+# Relative rounding of sums of non-negative terms that are no products of weights: a few hundred units.
+RELATIVE = 1e-12
+# All sign vectors are directions up to so many inputs (of shallow networks: up to more), and so many that still count.
+MOST_SIGNED, MOST_SCREENED, MOST_KEPT = 12, 22, 8192
+# Entries of the largest array that is made.
+BLOCK = 2_000_000
+
+
+@dataclass(slots=True, eq=False)
+class Nodes:
+    """B partial patterns on one piece: for every layer signs (B, n_m) int8 and ranges of pre-activations (B, n_m)."""
+
+    signs: list[NDArray[np.int8]]
+    low: list[FloatArray]
+    high: list[FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.signs[0])
+
+    def take(self, which: NDArray[np.int64]) -> Nodes:
+        """Copies of some of them."""
+        return Nodes([s[which] for s in self.signs], [z[which] for z in self.low], [z[which] for z in self.high])
+
+    def decided_layers(self) -> NDArray[np.int64]:
+        """The first layer with an undecided neuron, (B,); L where there is none."""
+        first = np.full(len(self), len(self.signs))
+        for m in reversed(range(len(self.signs))):
+            first[(self.signs[m] == 0).any(axis=1)] = m
+        return first
+
+
+class PieceNetwork:
+    """A bounded piece as arrays: weights split by sign, families of parallel neurons, directions of gradients.
+
+    Attributes:
+        directions: (d, C): ||g||_q is the largest |<g, c>| over the columns; None where no such finite set is used.
+    """
+
+    def __init__(self, piece: BoundedPiece, upper: float) -> None:
+        network = piece.network
+        self.weights, self.biases = network.weights[:-1], network.biases[:-1]
+        self.plus = [np.maximum(w, 0.0) for w in self.weights]
+        self.minus = [np.minimum(w, 0.0) for w in self.weights]
+        self.output, self.inputs = network.weights[-1][0], piece.inputs
+        self.low, self.high = piece.box.lower, piece.box.upper
+        self.q = piece.problem.dual_p
+        self.slack = 4 * rounding_slack(piece.problem.network, self.q)
+        self.families = [_families(w, b) for w, b in zip(self.weights, self.biases, strict=True)]
+        self.directions = self._directions(upper)
+
+    def root(self) -> Nodes:
+        """The whole piece: nothing decided, nothing known."""
+        shapes = [(1, len(b)) for b in self.biases]
+        return Nodes(
+            [np.zeros(shape, np.int8) for shape in shapes],
+            [np.full(shape, -np.inf) for shape in shapes],
+            [np.full(shape, np.inf) for shape in shapes],
+        )
+
+    def _directions(self, upper: float) -> FloatArray | None:
+        d = self.inputs.shape[1]
+        if np.isinf(self.q) or d == 1:
+            return np.eye(d)
+        shallow = len(self.weights) == 1
+        if self.q != 1 or d > (MOST_SCREENED if shallow else MOST_SIGNED):
+            return None
+        kept, count = [], 0
+        step = 1 << 14
+        for start in range(0, 1 << (d - 1), step):
+            codes = np.arange(start, min(start + step, 1 << (d - 1)))
+            signs = 1.0 - 2.0 * ((codes[:, None] >> np.arange(d)) & 1)
+            if shallow:  # whatever the domain, <grad f, c> is at most the sum of its positive terms
+                along = signs @ (self.inputs * self.output[:, None]).T
+                reach = np.maximum(np.maximum(along, 0.0).sum(axis=1), np.maximum(-along, 0.0).sum(axis=1))
+                signs = signs[reach * (1 + RELATIVE) + self.slack > upper]
+            kept.append(signs)
+            count += len(signs)
+            if count > MOST_KEPT:
+                return None
+        return np.concatenate(kept).T.copy()
+
+
+def _families(w: FloatArray, b: FloatArray) -> list[tuple[int, int, int]]:
+    """(neuron, earlier one, sign) where (w, b) of the one is exactly a multiple, of that sign, of the other's."""
+    found: list[tuple[int, int, int]] = []
+    heads: dict[tuple[Fraction, ...], tuple[int, bool]] = {}
+    for j, row in enumerate(np.column_stack([w, b]).tolist()):
+        pivot = next((Fraction(v) for v in row if v), None)
+        if pivot is not None:
+            key = tuple(Fraction(v) / pivot for v in row)
+            head, positive = heads.setdefault(key, (j, pivot > 0))
+            if head != j:
+                found.append((j, head, 1 if positive == (pivot > 0) else -1))
+    return found
+
+
+def propagate(piece: PieceNetwork, nodes: Nodes) -> NDArray[np.bool_]:
+    """Tighten ranges and decide neurons, layer by layer, in place; tells which nodes hold no linear region, (B,)."""
+    low, high = piece.low, piece.high
+    k = len(low)
+    reach = np.maximum(np.abs(low), np.abs(high))
+    empty, affine = np.zeros(len(nodes), dtype=bool), np.ones(len(nodes), dtype=bool)
+    # Of the layer before: ranges, lines below and above (constant last), their errors in the box, their sizes there.
+    least, most = low[None], high[None]
+    under = over = np.eye(k, k + 1)[None]
+    carried, span = np.zeros((1, k)), reach[None]
+    for m, (w, b) in enumerate(zip(piece.weights, piece.biases, strict=True)):
+        plus, minus = piece.plus[m], piece.minus[m]
+        inputs = w.shape[1]
+        unit = (inputs + 6) * U
+        sizes = [a @ plus.T - c @ minus.T + np.abs(b) for a, c in ((abs(least), abs(most)), (abs(most), abs(least)))]
+        lower = least @ plus.T + most @ minus.T + b - unit * sizes[0]
+        upper = most @ plus.T + least @ minus.T + b + unit * sizes[1]
+        below, above = plus @ under + minus @ over, plus @ over + minus @ under
+        below[..., k] += b
+        above[..., k] += b
+        unit = (inputs + k + 12) * U
+        error = (carried * (1 + unit) + unit * span) @ np.abs(w).T + unit * np.abs(b)
+        slopes, tops = below[..., :k], above[..., :k]
+        lower = np.maximum(lower, np.minimum(slopes * low, slopes * high).sum(axis=-1) + below[..., k] - error)
+        upper = np.minimum(upper, np.maximum(tops * low, tops * high).sum(axis=-1) + above[..., k] + error)
+        lower, upper = np.maximum(lower, nodes.low[m]), np.minimum(upper, nodes.high[m])
+        s = nodes.signs[m]
+        # Affine and not constant: it vanishes on a flat set only.
+        moving = affine[:, None] & ((np.abs(slopes) * (high - low)).sum(axis=-1) > 4 * error)
+        nowhere = lower > upper
+        nowhere |= (s > 0) & ((upper < 0) | ((upper == 0) & moving))
+        nowhere |= (s < 0) & ((lower > 0) | ((lower == 0) & moving))
+        empty |= nowhere.any(axis=1)
+        s[(s > 0) & (upper == 0)] = -1
+        s[(s == 0) & (upper <= 0)] = -1
+        s[(s == 0) & (lower >= 0)] = 1
+        _decide_families(piece.families[m], s)
+        lower[(s > 0) & (lower < 0)] = 0.0
+        upper[(s < 0) & (upper > 0)] = 0.0
+        nodes.low[m], nodes.high[m] = lower, upper
+        affine &= (s != 0).all(axis=1)
+        on, open_, dead = s > 0, s == 0, s < 0
+        least, most = np.where(dead, 0.0, np.maximum(lower, 0.0)), np.where(dead, 0.0, np.maximum(upper, 0.0))
+        slope = np.where(open_, upper / np.where(open_ & (upper > lower), upper - lower, 1.0), 1.0)
+        under = np.where((on | (open_ & (upper > -lower)))[..., None], below, 0.0)
+        over = np.where(dead[..., None], 0.0, slope[..., None] * above)
+        over[..., k] -= np.where(open_, slope * lower, 0.0)
+        carried = np.where(dead, 0.0, error)
+        span = np.abs(below[..., k]) + np.abs(above[..., k]) + np.maximum(np.abs(slopes), np.abs(tops)) @ reach
+        span = np.where(dead, 0.0, span + np.where(open_, np.abs(lower) + np.abs(upper), 0.0))
+    return empty
+
+
+def _decide_families(families: list[tuple[int, int, int]], signs: NDArray[np.int8]) -> None:
+    for j, head, turn in families:
+        open_ = signs[:, head] == 0
+        signs[open_, head] = signs[open_, j] * turn
+    for j, head, turn in families:
+        open_ = signs[:, j] == 0
+        signs[open_, j] = signs[open_, head] * turn
+
+
+def gradients_are_short(
+    piece: PieceNetwork, nodes: Nodes, alive: NDArray[np.bool_], upper: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether no gradient of a node is longer in l_q than `upper`, (B,), and the directions that may still reach there.
+
+    Args:
+        alive: (B, C): directions that may reach beyond `upper`; (B, 0) where there are none to use.
+    """
+    short, left = np.zeros(len(nodes), dtype=bool), alive.copy()
+    split = np.minimum(nodes.decided_layers(), len(piece.weights) - 1)
+    for m in np.unique(split).tolist():
+        width = len(piece.biases[m]) * max(piece.inputs.shape[1], alive.shape[1] if m else 1)
+        members = np.flatnonzero(split == m)
+        for part in np.array_split(members, 1 + len(members) * width // BLOCK):
+            if len(part):
+                rows, low, high = _generators(piece, nodes.take(part), m)
+                if piece.directions is None:
+                    length = _longest(rows, low, high, piece.q)
+                    short[part] = length * (1 + RELATIVE) + piece.slack <= upper
+                else:
+                    reach = _reach(rows, low, high, piece.directions)
+                    left[part] &= reach * (1 + RELATIVE) + piece.slack > upper
+                    short[part] = ~left[part].any(axis=1)
+    return short, left
+
+
+def _generators(piece: PieceNetwork, nodes: Nodes, layer: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """grad f = sum_i c_i rows_i: rows (B or 1, n, d), ranges of the c_i (B, n); earlier layers are decided."""
+    rows = piece.inputs[None]
+    for m in range(1, layer + 1):
+        rows = piece.weights[m] @ (rows * (nodes.signs[m - 1] > 0)[..., None])
+    low = high = np.broadcast_to(piece.output, (len(nodes), len(piece.output)))
+    for m in range(len(piece.weights) - 1, layer - 1, -1):
+        s = nodes.signs[m]
+        low = np.where(s > 0, low, np.where(s == 0, np.minimum(low, 0.0), 0.0))
+        high = np.where(s > 0, high, np.where(s == 0, np.maximum(high, 0.0), 0.0))
+        if m > layer:
+            plus, minus = piece.plus[m], piece.minus[m]
+            low, high = low @ plus + high @ minus, high @ plus + low @ minus
+    return rows, low, high
+
+
+def _reach(rows: FloatArray, low: FloatArray, high: FloatArray, directions: FloatArray) -> FloatArray:
+    """The largest |<g, c>| for every direction c, (B, C): each row takes its best value."""
+    along = rows @ directions
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    if len(along) == 1:
+        return np.asarray(np.abs(middle @ along[0]) + half @ np.abs(along[0]))
+    return np.asarray(np.abs((middle[:, None] @ along)[:, 0]) + (half[:, None] @ np.abs(along))[:, 0])
+
+
+def _longest(rows: FloatArray, low: FloatArray, high: FloatArray, q: float) -> FloatArray:
+    """Bounds in l_q of g = sum_i c_i rows_i, (B,): by components, along turned axes, by a dominating diagonal."""
+    d = rows.shape[2]
+    rows = np.broadcast_to(rows, (len(low), *rows.shape[1:]))
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    centre = (middle[:, None] @ rows)[:, 0]
+    spread = (half[:, None] @ np.abs(rows))[:, 0]
+    reach = np.abs(centre) + spread
+    turned = _householder(centre)
+    across = np.abs((turned @ centre[..., None])[..., 0])
+    across += (half[:, None] @ np.abs(rows @ turned.transpose(0, 2, 1)))[:, 0]
+    euclid = np.minimum(vector_norm(reach, 2.0), vector_norm(across, 2.0))
+    length = vector_norm(reach, q)
+    if q <= 2:
+        length = np.minimum(length, euclid * d ** (1 / q - 0.5))
+        length = np.minimum(length, reach.sum(axis=1) ** (2 / q - 1) * euclid ** (2 - 2 / q))
+        return np.minimum(length, _dominated(rows, middle, half, q, reach))
+    euclid = np.minimum(euclid, _dominated(rows, middle, half, 2.0, reach))
+    return np.asarray(np.minimum(length, euclid ** (2 / q) * reach.max(axis=1) ** (1 - 2 / q)))
+
+
+def _householder(axes: FloatArray) -> FloatArray:
+    """Orthogonal matrices (B, d, d) whose first row points along the axis, or against it."""
+    d = axes.shape[1]
+    sizes = np.linalg.norm(axes, axis=1, keepdims=True)
+    v = axes / np.where(sizes > 0, sizes, 1.0)
+    v[:, 0] += np.where(v[:, 0] >= 0, 1.0, -1.0)
+    return np.asarray(np.eye(d) - 2 * v[:, :, None] * v[:, None, :] / (v * v).sum(axis=1)[:, None, None])
+
+
+def _dominated(rows: FloatArray, middle: FloatArray, half: FloatArray, q: float, reach: FloatArray) -> FloatArray:
+    """Bounds (B,) for q <= 2: ||m + A t||^2 <= |m|^2 + 2 sum |<m, a_i>| + sum D_i with a diagonal D >= A'A.
+
+    For q < 2 after scaling: ||g||_q^2 <= sum_k g_k^2 / w_k where ||w||_{q / (2 - q)} <= 1 (Hoelder).
+    Source: Ben-Tal and Nemirovski 2001, section 4.3, for quadratic forms over a cube.
+    """
+    scale = np.ones_like(reach)
+    if q < 2:
+        power = q / (2 - q)
+        largest = reach.max(axis=1, keepdims=True)
+        w = np.maximum(reach / np.where(largest > 0, largest, 1.0), 1e-3) ** (2 - q)
+        w /= ((w**power).sum(axis=1, keepdims=True)) ** (1 / power) * (1 + RELATIVE)
+        scale = 1 / np.sqrt(w)
+    scaled = rows * scale[:, None]
+    m, generators = (middle[:, None] @ scaled)[:, 0], half[..., None] * scaled
+    lengths = np.sqrt((generators**2).sum(axis=2))
+    unit = generators / np.where(lengths > 0, lengths, 1.0)[..., None]
+    total = (m * m).sum(axis=1) + 2 * np.abs(generators @ m[..., None])[..., 0].sum(axis=1)
+    return np.sqrt(total + lengths.sum(axis=1) * _largest_eigenvalues(unit.transpose(0, 2, 1) @ generators))
+
+
+def _largest_eigenvalues(matrices: FloatArray) -> FloatArray:
+    """Upper bounds (B,) for symmetric non-negative definite B: lambda <= ||B^256||_F^(1/256), powers by squaring."""
+    d = matrices.shape[1]
+    scale = np.zeros(len(matrices))
+    for _ in range(8):
+        sizes = np.abs(matrices).max(axis=(1, 2), initial=0.0)
+        scale = 2 * (scale + np.log(np.where(sizes > 0, sizes, 1.0)))
+        matrices = matrices / np.where(sizes > 0, sizes, 1.0)[:, None, None]
+        matrices = matrices @ matrices
+    total = np.sqrt((matrices**2).sum(axis=(1, 2)))
+    # Relative errors of products of such matrices stay below d^2 units each, in the Frobenius norm.
+    found = np.exp((np.log(np.where(total > 0, total, 1.0)) + scale) / 256) * (1 + 1e-13 * d * d)
+    return np.where(total > 0, found, 0.0)

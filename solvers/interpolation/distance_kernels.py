@@ -1,0 +1,169 @@
+"""Loops over blocks of screened distances, and the distances themselves in float64 (numba)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.norms import FloatArray
+
+__all__ = ["aligned_differences", "keep_nearest", "mark_inside", "measured_lengths", "measured_pairs"]
+
+# The square of a measured distance, against the square that it is compared with.
+SQUARE_ROUNDOFF = 1e-12
+
+
+@numba.njit(cache=True, nogil=True)
+def _square(x: FloatArray, y: FloatArray) -> float:
+    """||x - y||_2^2 in eight running sums: quick, and the same number on every machine."""
+    a = b = c = d = e = f = g = h = 0.0
+    whole = len(x) - len(x) % 8
+    for i in range(0, whole, 8):
+        a += (x[i] - y[i]) ** 2
+        b += (x[i + 1] - y[i + 1]) ** 2
+        c += (x[i + 2] - y[i + 2]) ** 2
+        d += (x[i + 3] - y[i + 3]) ** 2
+        e += (x[i + 4] - y[i + 4]) ** 2
+        f += (x[i + 5] - y[i + 5]) ** 2
+        g += (x[i + 6] - y[i + 6]) ** 2
+        h += (x[i + 7] - y[i + 7]) ** 2
+    for i in range(whole, len(x)):
+        a += (x[i] - y[i]) ** 2
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+
+
+@numba.njit(cache=True, nogil=True)
+def _nearest_translate(x: FloatArray, y: FloatArray, shape: tuple[int, int, int]) -> tuple[float, int, int]:
+    """min over T of ||x - T y||_2^2, and the first (a, b) that attains it."""
+    channels, height, width = shape
+    best, down, right = np.inf, 0, 0
+    for a in range(height):
+        for b in range(width):
+            total = 0.0
+            for c in range(channels):
+                for i in range(height):
+                    to = (c * height + i) * width
+                    source = (c * height + (i - a) % height) * width
+                    for j in range(b):
+                        total += (x[to + j] - y[source + j - b + width]) ** 2
+                    for j in range(b, width):
+                        total += (x[to + j] - y[source + j - b]) ** 2
+                if total >= best:
+                    break
+            if total < best:
+                best, down, right = total, a, b
+    return best, down, right
+
+
+@numba.njit(cache=True, nogil=True)
+def _square_in(x: FloatArray, y: FloatArray, shape: tuple[int, int, int]) -> float:
+    """Squared distance of two points, or of their orbits when `shape` has several positions."""
+    if shape[1] * shape[2] == 1:
+        return _square(x, y)
+    return _nearest_translate(x, y, shape)[0]
+
+
+@numba.njit(cache=True, nogil=True)
+def measured_pairs(points: FloatArray, rows: NDArray[np.int64], others: NDArray[np.int64]) -> FloatArray:
+    """Euclidean distances of pairs of rows; inf where the other one is -1."""
+    found = np.full(len(rows), np.inf)
+    for k in range(len(rows)):
+        if others[k] >= 0:
+            found[k] = np.sqrt(_square(points[rows[k]], points[others[k]]))
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def measured_lengths(points: FloatArray, centre: int, rows: NDArray[np.int64]) -> FloatArray:
+    """Euclidean distances from one row to others."""
+    found = np.empty(len(rows))
+    for k in range(len(rows)):
+        found[k] = np.sqrt(_square(points[centre], points[rows[k]]))
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def aligned_differences(
+    points: FloatArray, shape: tuple[int, int, int], centre: int, rows: NDArray[np.int64]
+) -> FloatArray:
+    """T y - x for x the centre and every row y in its translation T that comes nearest to x; shape (len(rows), d)."""
+    channels, height, width = shape
+    found = np.empty((len(rows), points.shape[1]))
+    for k in range(len(rows)):
+        _, a, b = _nearest_translate(points[centre], points[rows[k]], shape)
+        for c in range(channels):
+            for i in range(height):
+                for j in range(width):
+                    source = (c * height + (i - a) % height) * width + (j - b) % width
+                    place = (c * height + i) * width + j
+                    found[k, place] = points[rows[k], source] - points[centre, place]
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def keep_nearest(
+    points: FloatArray,
+    shape: tuple[int, int, int],
+    products: Any,
+    squares: FloatArray,
+    rows: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    doubt: FloatArray,
+    best: FloatArray,
+    found: NDArray[np.int64],
+) -> None:
+    """Lower the best squared distance of every row where a screened one says that it may be lower.
+
+    Equal distances lead to the target that comes first.
+
+    Args:
+        products: (rows, targets), m(x, y) in the precision of the screen.
+        squares: (N,), squared lengths of the screen's rows.
+        doubt: (rows,), how far a screened squared distance may be off.
+        best: (rows,), lowered in place, with `found`, the targets that attain it.
+    """
+    for i in range(len(rows)):
+        row = rows[i]
+        limit = best[i] + doubt[i] - squares[row]
+        for j in range(len(targets)):
+            target = targets[j]
+            if squares[target] - 2.0 * products[i, j] <= limit and target != row:
+                square = _square_in(points[row], points[target], shape)
+                if square < best[i]:
+                    best[i] = square
+                    found[i] = target
+                    limit = square + doubt[i] - squares[row]
+
+
+@numba.njit(cache=True, nogil=True)
+def mark_inside(
+    points: FloatArray,
+    shape: tuple[int, int, int],
+    products: Any,
+    squares: FloatArray,
+    centres: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    radii: FloatArray,
+    doubt: FloatArray,
+    inside: NDArray[np.bool_],
+) -> None:
+    """Which targets lie in which ball: by the screen where it is sure, else by the distance itself.
+
+    Args:
+        inside: (centres, targets), all False; set in place. The others as in `keep_nearest`.
+    """
+    for i in range(len(centres)):
+        centre = centres[i]
+        limit = radii[i] ** 2
+        low = limit * (1.0 - SQUARE_ROUNDOFF) - doubt[i] - squares[centre]
+        high = limit * (1.0 + SQUARE_ROUNDOFF) + doubt[i] - squares[centre]
+        for j in range(len(targets)):
+            target = targets[j]
+            screened = squares[target] - 2.0 * products[i, j]
+            if screened <= high:
+                inside[i, j] = screened < low or (
+                    np.sqrt(_square_in(points[centre], points[target], shape)) <= radii[i]
+                )

@@ -1,0 +1,295 @@
+"""Distances within a finite set of different points, exact up to float64 rounding, in memory that does not grow as N^2.
+
+Two ways to the same numbers: a k-d tree in few dimensions, blocks of inner products in many. A block is screened with
+a bound on its rounding error; whatever the screen leaves open is decided by the sum of squared differences in float64,
+so no answer depends on the size of a block or on the precision of the screen.
+"""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.interpolation.distance_kernels import (
+    aligned_differences,
+    keep_nearest,
+    mark_inside,
+    measured_lengths,
+    measured_pairs,
+)
+from solvers.interpolation.orbits import as_images
+from solvers.norms import FloatArray
+
+__all__ = [
+    "AbstractDistances",
+    "BlockDistances",
+    "OrbitDistances",
+    "Rows",
+    "Tell",
+    "TreeDistances",
+    "distances_between",
+    "unheard",
+]
+
+Rows: TypeAlias = NDArray[np.int64]
+# Told the share of the work that is done.
+Tell: TypeAlias = Callable[[float], None]
+
+# Beyond this many dimensions a k-d tree looks at nearly every point.
+TREE_DIMENSIONS = 8
+# Inner products in a block, at most: 64 MB of float32.
+BLOCK_NUMBERS = 2**24
+BLOCK_ROWS = 1024
+# From so many multiplications on the screen is float32, which is twice as fast.
+SINGLE_FROM = 2e11
+# A ball of the tree is asked for a little larger, and its points are then measured.
+TREE_SLACK = 1.0 + 1e-9
+
+
+def unheard(share: float) -> None:
+    """Progress that nobody listens to."""
+    del share
+
+
+class AbstractDistances(abc.ABC):
+    """A metric on rows 0 ... N-1. Rows are different points: their distances are positive.
+
+    Attributes:
+        size: N.
+        dimension: d, numbers of a point.
+    """
+
+    size: int
+    dimension: int
+
+    @abc.abstractmethod
+    def nearest(self, rows: Rows, targets: Rows, tell: Tell = unheard) -> tuple[FloatArray, Rows]:
+        """For every one of `rows` the nearest other one of `targets`.
+
+        Returns:
+            Distances (inf where there is none) and the rows that they lead to (-1 where there is none).
+        """
+
+    @abc.abstractmethod
+    def balls(self, centres: Rows, radii: FloatArray, targets: Rows) -> list[Rows]:
+        """For every centre the `targets` within its radius, the rim included."""
+
+    @abc.abstractmethod
+    def differences(self, centre: int, rows: Rows) -> FloatArray:
+        """Vectors of shape (len(rows), d) from the centre to the rows; their lengths are the distances."""
+
+
+class TreeDistances(AbstractDistances):
+    """Euclidean distances by k-d trees: for few dimensions and any number of points.
+
+    Args:
+        points: shape (N, d).
+        threads: for queries; -1 for all.
+    Source: Bentley 1975; scipy's cKDTree.
+    """
+
+    def __init__(self, points: FloatArray, threads: int = 1) -> None:
+        self.points = np.ascontiguousarray(points, dtype=np.float64)
+        self.size, self.dimension = self.points.shape
+        self.threads = threads
+        # The trees of the last sets of targets: a covering asks for many balls in one of two.
+        self._trees: list[tuple[Rows, Any]] = []
+
+    def _tree(self, targets: Rows) -> Any:
+        from scipy.spatial import cKDTree
+
+        for kept, tree in self._trees:
+            if kept is targets:
+                return tree
+        tree = cKDTree(self.points[targets])
+        self._trees = [*self._trees[-1:], (targets, tree)]
+        return tree
+
+    def nearest(self, rows: Rows, targets: Rows, tell: Tell = unheard) -> tuple[FloatArray, Rows]:
+        found = np.full(len(rows), -1, dtype=np.int64)
+        if len(targets) == 0:
+            return np.full(len(rows), np.inf), found
+        # The second nearest too: the nearest may be the row itself.
+        _, places = self._tree(targets).query(self.points[rows], k=2, workers=self.threads)
+        others = np.append(targets, -1)[places]
+        found = np.where(others[:, 0] == rows, others[:, 1], others[:, 0])
+        tell(1.0)
+        return measured_pairs(self.points, rows, found), found
+
+    def balls(self, centres: Rows, radii: FloatArray, targets: Rows) -> list[Rows]:
+        tree = self._tree(targets)
+        near = tree.query_ball_point(self.points[centres], radii * TREE_SLACK, workers=self.threads)
+        found = []
+        for centre, radius, places in zip(centres, radii, near, strict=True):
+            rows = targets[np.array(places, dtype=np.int64)]
+            found.append(rows[measured_lengths(self.points, int(centre), rows) <= radius])
+        return found
+
+    def differences(self, centre: int, rows: Rows) -> FloatArray:
+        return self.points[rows] - self.points[centre]
+
+
+class _ScreenedDistances(AbstractDistances):
+    """Distances whose squares are |x|^2 + |y|^2 - 2 m(x, y), with m found by matrix products.
+
+    Attributes:
+        points: shape (N, d), |x_i| at most about 1 (no overflow in float32).
+        shape: (C, H, W) for distances between orbits; (d, 1, 1) has one translation, the identity.
+        screen: shape (N, d), the points about a centre, in the precision of the screen.
+        squares: shape (N,), squared lengths of the rows of `screen`.
+    """
+
+    def __init__(
+        self, points: FloatArray, centre: FloatArray, shape: tuple[int, int, int], single: bool | None
+    ) -> None:
+        self.points = np.ascontiguousarray(points, dtype=np.float64)
+        self.size, self.dimension = self.points.shape
+        self.shape = shape
+        if single is None:
+            single = float(self.size) ** 2 * self.dimension * shape[1] * shape[2] >= SINGLE_FROM
+        self.screen: Any = np.empty(self.points.shape, dtype=np.float32 if single else np.float64)
+        self.squares = np.empty(self.size)
+        longest = 0.0
+        for start in range(0, self.size, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            self.screen[block] = self.points[block] - centre
+            self.squares[block] = (self.screen[block].astype(np.float64) ** 2).sum(axis=1)
+            longest = max(longest, float((self.points[block] ** 2).sum(axis=1).max()))
+        # With u the unit roundoff of the screen, a product <a, b> is off by at most (d + 2) u |a||b| in whatever
+        # order it is summed (Higham 2002, section 3.1); a and b differ from the shifted points by u |a|, u |b| and
+        # by the rounding of the shift, below 4 * 2^-53 times the largest |x|. Twice that covers the rest, the
+        # rounding of the distance in float64 included.
+        roundoff = 2.0**-24 if single else 2.0**-53
+        self._relative = 2.0 * (self.dimension + 8) * roundoff
+        self._absolute = 2.0**-49 * float(np.sqrt(longest))
+        # Numbers below float32's range.
+        self._least = self.dimension * 1e-36 if single else 0.0
+
+    @abc.abstractmethod
+    def _products(self, rows: Rows, targets: Rows) -> Any:
+        """m(x, y), shape (rows, targets)."""
+
+    @property
+    @abc.abstractmethod
+    def _block_columns(self) -> int:
+        """Targets in a block beside `BLOCK_ROWS` rows."""
+
+    def _doubt(self, rows: Rows, targets: Rows) -> FloatArray:
+        """How far a screened squared distance may be off, for each row and any of the targets."""
+        both = np.sqrt(self.squares[rows]) + float(np.sqrt(self.squares[targets].max(initial=0.0)))
+        doubt: FloatArray = self._relative * both**2 + self._absolute * both + self._least
+        return doubt
+
+    def nearest(self, rows: Rows, targets: Rows, tell: Tell = unheard) -> tuple[FloatArray, Rows]:
+        squares = np.full(len(rows), np.inf)
+        found = np.full(len(rows), -1, dtype=np.int64)
+        doubt = self._doubt(rows, targets)
+        done, whole = 0, max(1, len(rows) * len(targets))
+        for begin in range(0, len(targets), self._block_columns):
+            part = targets[begin : begin + self._block_columns]
+            for start in range(0, len(rows), BLOCK_ROWS):
+                block = slice(start, start + BLOCK_ROWS)
+                products = self._products(rows[block], part)
+                keep_nearest(
+                    self.points, self.shape, products, self.squares, rows[block], part, doubt[block],
+                    squares[block], found[block],
+                )  # fmt: skip
+                done += products.size
+                tell(done / whole)
+        return np.sqrt(squares), found
+
+    def balls(self, centres: Rows, radii: FloatArray, targets: Rows) -> list[Rows]:
+        parts: list[list[Rows]] = [[] for _ in centres]
+        doubt = self._doubt(centres, targets)
+        columns = self._block_columns * max(1, BLOCK_ROWS // max(1, len(centres)))
+        for begin in range(0, len(targets), columns):
+            part = targets[begin : begin + columns]
+            products = self._products(centres, part)
+            inside = np.zeros(products.shape, dtype=np.bool_)
+            mark_inside(
+                self.points, self.shape, products, self.squares, centres, part, radii, doubt, inside
+            )
+            for k, marks in enumerate(inside):
+                parts[k].append(part[marks])
+        return [np.concatenate(pieces) for pieces in parts]
+
+
+class BlockDistances(_ScreenedDistances):
+    """Euclidean distances by blocks of inner products: for any dimension.
+
+    Args:
+        points: shape (N, d), |x_i| at most about 1 (no overflow in float32).
+        single: whether the screen is float32; chosen by size when left out.
+    """
+
+    def __init__(self, points: FloatArray, single: bool | None = None) -> None:
+        # Shorter vectors have smaller rounding errors, and differences do not notice a shift.
+        super().__init__(points, points.mean(axis=0), (points.shape[1], 1, 1), single)
+
+    def _products(self, rows: Rows, targets: Rows) -> Any:
+        return self.screen[rows] @ self.screen[targets].T
+
+    @property
+    def _block_columns(self) -> int:
+        return max(1, BLOCK_NUMBERS // BLOCK_ROWS)
+
+    def differences(self, centre: int, rows: Rows) -> FloatArray:
+        return self.points[rows] - self.points[centre]
+
+
+class OrbitDistances(_ScreenedDistances):
+    """min over cyclic translations T of ||x - T y||_2: the distance of the convolutional construction.
+
+    Translations are isometries, so this is a metric on orbits. Rows must lie in different orbits.
+
+    Args:
+        points: shape (N, C H W), |x_i| at most about 1.
+        shape: (C, H, W).
+        single: whether the screen is float32; chosen by size when left out.
+    """
+
+    def __init__(self, points: FloatArray, shape: tuple[int, int, int], single: bool | None = None) -> None:
+        images = as_images(points, shape)
+        # One number a channel: such a shift commutes with translations.
+        centre = np.broadcast_to(images.mean(axis=(0, 2, 3))[:, None, None], shape).reshape(-1)
+        super().__init__(points, centre, shape, single)
+
+    def _products(self, rows: Rows, targets: Rows) -> Any:
+        # max over T of <x, T y> is that of <T x, y>: the fewer ones are translated.
+        if len(rows) < len(targets):
+            return self._best_translates(rows, targets)
+        return self._best_translates(targets, rows).T
+
+    def _best_translates(self, rows: Rows, others: Rows) -> Any:
+        """max over T of <T x, y>, shape (rows, others), by one matrix product: many small ones are slow."""
+        images = self.screen[rows].reshape(len(rows), *self.shape)
+        shifts = list(itertools.product(range(self.shape[1]), range(self.shape[2])))
+        moved = np.empty((len(shifts), len(rows), self.dimension), dtype=self.screen.dtype)
+        for k, shift in enumerate(shifts):
+            moved[k] = np.roll(images, shift, axis=(2, 3)).reshape(len(rows), -1)
+        products = moved.reshape(-1, self.dimension) @ self.screen[others].T
+        return products.reshape(len(shifts), len(rows), len(others)).max(axis=0)
+
+    @property
+    def _block_columns(self) -> int:
+        positions = self.shape[1] * self.shape[2]
+        return max(1, BLOCK_NUMBERS // (max(BLOCK_ROWS, self.dimension) * positions))
+
+    def differences(self, centre: int, rows: Rows) -> FloatArray:
+        return aligned_differences(self.points, self.shape, centre, rows)
+
+
+def distances_between(
+    points: FloatArray, shape: tuple[int, int, int] | None = None, threads: int = 1
+) -> AbstractDistances:
+    """The quickest way for these points: Euclidean, or between orbits with a shape (C, H, W)."""
+    if shape is not None:
+        return OrbitDistances(points, shape)
+    if points.shape[1] <= TREE_DIMENSIONS:
+        return TreeDistances(points, threads)
+    return BlockDistances(points)
