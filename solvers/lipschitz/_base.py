@@ -39,6 +39,8 @@ class AbstractLipschitzSolver(abc.ABC):
     summary: ClassVar[str]
     gives: ClassVar[Gives]
     exact: ClassVar[bool] = False
+    # Relative width down to which an exact method closes its interval, whatever gap is asked for.
+    resolution: ClassVar[float] = 1e-9
     domains: ClassVar[tuple[type[Domain], ...]]
 
     def refuses(self, problem: LipschitzProblem) -> str | None:
