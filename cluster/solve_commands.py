@@ -97,9 +97,13 @@ def lipschitz(
                 say(f"attained at output {', '.join(str(k) for k in outputs)}")
         if plot is not None:
             _draw_regions(plot, network, answers)
+        bare = [answer for answer in answers if answer.certificate is None]
+        if certify and bare:
+            say(f"no certificate for {len(bare)} of {len(answers)}; {bare[0].reason or 'the method makes none'}")
         open_ones = [answer for answer in answers if not budget.is_closed(answer.lower, answer.upper)]
         if open_ones:
-            say(f"not exact for {len(open_ones)} of {len(answers)}: {open_ones[0].status.advice}")
+            why = open_ones[0].reason or open_ones[0].status.advice
+            say(f"not exact for {len(open_ones)} of {len(answers)}: {why}")
             raise Exit(EXIT_BUDGET)
 
 

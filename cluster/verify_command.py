@@ -88,7 +88,7 @@ def _verified(document: Any, network: ReluNetwork) -> Verification:
     from solvers.errors import SoundnessError
     from solvers.problems import LipschitzProblem
     from solvers.results import LipschitzBounds
-    from solvers.verify import Check, Verification, verify_bounds
+    from solvers.verify import Check, Verification, verify_all_outputs, verify_bounds
 
     try:
         bounds = LipschitzBounds.from_json(document)
@@ -102,6 +102,10 @@ def _verified(document: Any, network: ReluNetwork) -> Verification:
         raise InputError(f"`margin` of the result must be a pair of whole numbers or null, got {margin!r}")
     if isinstance(gap, bool) or not isinstance(gap, (int, float)):
         raise InputError(f"`gap` of the result must be a number, got {gap!r}")
+    if document.get("all_outputs"):
+        if margin is not None:
+            raise InputError("the result is about all outputs and about a margin, which exclude each other")
+        return verify_all_outputs(network, output or 0, bounds, gap)
     reduced = reduce_outputs(network, output, None if margin is None else (margin[0], margin[1]))
     return verify_bounds(LipschitzProblem(reduced, bounds.p, bounds.domain), bounds, gap)
 

@@ -92,9 +92,12 @@ class Certificate:
     kind: str
     data: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "data": dict(self.data)}
+
     @classmethod
     def from_json(cls, value: Any) -> Certificate:
-        """The certificate that `LipschitzBounds.to_json` wrote down, with or without its data.
+        """The certificate that `to_json` wrote down, or its kind alone.
 
         Raises:
             InputError: not such a description.
@@ -148,8 +151,7 @@ class LipschitzBounds:
         """
         certificate: Any = None
         if self.certificate is not None:
-            kind, data = self.certificate.kind, self.certificate.data
-            certificate = {"kind": kind, "data": dict(data)} if certificate_data else kind
+            certificate = self.certificate.to_json() if certificate_data else self.certificate.kind
         return {
             "lower": self.lower,
             "upper": "inf" if math.isinf(self.upper) else self.upper,

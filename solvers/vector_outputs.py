@@ -15,10 +15,10 @@ import numpy as np
 from solvers.budget import Budget
 from solvers.domains import Domain
 from solvers.lipschitz._base import AbstractLipschitzSolver
-from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.norm_product import norm_product_bound, norm_product_certificate
 from solvers.networks import ReluNetwork
 from solvers.problems import LipschitzProblem
-from solvers.results import LipschitzBounds, Status
+from solvers.results import Certificate, LipschitzBounds, Status
 
 __all__ = ["OutputBounds", "solve_all_outputs"]
 
@@ -28,8 +28,8 @@ class OutputBounds:
     """Bounds of Lip_{p -> inf}(F; X).
 
     Attributes:
-        bounds: of the whole; the witness belongs to `output`. It carries no certificate: one would have to hold for
-            every output. Statistics are sums over the outputs.
+        bounds: of the whole; the witness belongs to `output`. The certificate, of kind "all-outputs", holds one for
+            every output under `outputs`, as `Certificate.to_json` writes it. Statistics are sums over the outputs.
         output: where the lower bound is attained; without a witness, the output of the largest upper bound.
     """
 
@@ -77,11 +77,17 @@ def solve_all_outputs(
         if problems:
             for i, answer in zip(asked, solver.solve_batch(problems, budget=share), strict=True):
                 found[i][k] = answer
-    return [_largest(answers, products[:, i].tolist(), limits, deadline.elapsed) for i, answers in enumerate(found)]
+    return [
+        _largest(single, answers, products[:, i].tolist(), limits, deadline.elapsed) for i, answers in enumerate(found)
+    ]
 
 
 def _largest(
-    answers: dict[int, LipschitzBounds], products: list[float], budget: Budget, seconds: float
+    single: list[ReluNetwork],
+    answers: dict[int, LipschitzBounds],
+    products: list[float],
+    budget: Budget,
+    seconds: float,
 ) -> OutputBounds:
     """The maximum over outputs; those without an answer are bounded by their products of norms."""
     best = max(answers, key=lambda k: answers[k].lower)
@@ -94,5 +100,26 @@ def _largest(
     stats = {name: math.fsum(answer.stats.get(name, 0.0) for answer in answers.values()) for name in names}
     stats |= {"outputs_solved": float(len(answers)), "wall_seconds": seconds}
     method = "+".join(dict.fromkeys(answer.method for answer in answers.values()))
-    bounds = LipschitzBounds(low.lower, uppers[worst], status, method, low.p, low.domain, low.witness, None, stats)
+    bounds = LipschitzBounds(
+        low.lower,
+        uppers[worst],
+        status,
+        method,
+        low.p,
+        low.domain,
+        low.witness,
+        _certificate(single, answers, low.p),
+        stats,
+        "; ".join(dict.fromkeys(answer.reason for answer in answers.values() if answer.reason)),
+    )
     return OutputBounds(bounds, best if low.witness is not None else worst)
+
+
+def _certificate(single: list[ReluNetwork], answers: dict[int, LipschitzBounds], p: float) -> Certificate | None:
+    """The certificates of all outputs, if every answer has one; those that were left out have their products."""
+    if any(answer.certificate is None for answer in answers.values()):
+        return None
+    products = {k: norm_product_certificate(one, p) for k, one in enumerate(single) if k not in answers}
+    own = {k: answer.certificate for k, answer in answers.items() if answer.certificate is not None}
+    whole = {**products, **own}
+    return Certificate("all-outputs", {"outputs": [whole[k].to_json() for k in range(len(single))]})

@@ -23,19 +23,31 @@ from solvers.checkers._base import CertificateChecker, Check
 from solvers.checkers.norm_product import check_norm_product
 from solvers.checkers.region_list import check_region_list
 from solvers.checkers.search_tree import check_search_tree
+from solvers.checkers.shallow_cells import check_shallow_cells
 from solvers.domains import Box
+from solvers.errors import InputError
 from solvers.exact_arithmetic import norm_at_least
+from solvers.networks import ReluNetwork
 from solvers.problems import LipschitzProblem
 from solvers.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.witnesses import exact_gradient
 
-__all__ = ["CERTIFICATE_CHECKERS", "Check", "Verdict", "Verification", "check_witness", "verify_bounds"]
+__all__ = [
+    "CERTIFICATE_CHECKERS",
+    "Check",
+    "Verdict",
+    "Verification",
+    "check_witness",
+    "verify_all_outputs",
+    "verify_bounds",
+]
 
 # Kind of certificate -> who replays it.
 CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {
     "norm-product": check_norm_product,
     "region-list": check_region_list,
     "search-tree": check_search_tree,
+    "shallow-cells": check_shallow_cells,
 }
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
 GRADIENT_TOLERANCE = 1e-9
@@ -79,16 +91,36 @@ def verify_bounds(
         bounds: the answer to check, for the same p and domain.
         relative_gap: at which the result was to count as exact.
     """
+    return _verified(problem, bounds, relative_gap, _check_certificate(problem, bounds.certificate, bounds.upper))
+
+
+def verify_all_outputs(
+    network: ReluNetwork, output: int, bounds: LipschitzBounds, relative_gap: float = DEFAULT_RELATIVE_GAP
+) -> Verification:
+    """Check a result about all outputs (`solvers.vector_outputs`): the lower bound at one, the upper bound for each.
+
+    Args:
+        network: with one output or more.
+        output: whose gradient the witness has.
+        bounds, relative_gap: as for `verify_bounds`.
+    Raises:
+        InputError: no such output, or the domain is of another dimension.
+    """
+    problem = LipschitzProblem(network.select_output(output), bounds.p, bounds.domain)
+    return _verified(problem, bounds, relative_gap, _check_outputs(network, problem, bounds))
+
+
+def _verified(
+    problem: LipschitzProblem, bounds: LipschitzBounds, relative_gap: float, upper: Check | str
+) -> Verification:
     checks = [check_witness(problem, bounds.witness, bounds.lower)]
     unproved: list[str] = []
     if math.isinf(bounds.upper):
         checks.append(Check("upper bound", True, "none is claimed"))
+    elif isinstance(upper, str):
+        unproved.append(upper)
     else:
-        found = _check_certificate(problem, bounds.certificate, bounds.upper)
-        if isinstance(found, str):
-            unproved.append(found)
-        else:
-            checks.append(found)
+        checks.append(upper)
     if bounds.status is Status.EXACT:
         closed = Budget(relative_gap=relative_gap).is_closed(bounds.lower, bounds.upper)
         reason = "the bounds agree" if closed else "the bounds are further apart than"
@@ -106,6 +138,33 @@ def _check_certificate(problem: LipschitzProblem, certificate: Certificate | Non
     if checker is None:
         return f"no checker knows certificates of kind {certificate.kind!r} (known: {', '.join(CERTIFICATE_CHECKERS)})"
     return checker(problem, certificate.data, upper)
+
+
+def _check_outputs(network: ReluNetwork, problem: LipschitzProblem, bounds: LipschitzBounds) -> Check | str:
+    """The outcome of the replays for all outputs: the first that fails, or the first that is open, or none."""
+    certificate, upper = bounds.certificate, bounds.upper
+    if certificate is None or not certificate.data:
+        return _check_certificate(problem, certificate, upper)
+    if certificate.kind != "all-outputs":
+        return f"the certificate, of kind {certificate.kind!r}, is about one output and not about all"
+    listed = certificate.data.get("outputs")
+    if not isinstance(listed, list) or len(listed) != network.output_dimension:
+        return Check(
+            "upper bound", False, f"the certificate must hold one for each of {network.output_dimension} outputs"
+        )
+    unproved: list[str] = []
+    for k, value in enumerate(listed):
+        try:
+            own = Certificate.from_json(value)
+        except InputError as error:
+            return Check("upper bound", False, f"output {k}: {error}")
+        single = LipschitzProblem(network.select_output(k), problem.p, problem.domain)
+        found = _check_certificate(single, own, upper)
+        if isinstance(found, str):
+            unproved.append(f"output {k}: {found}")
+        elif not found.holds:
+            return Check("upper bound", False, f"output {k}: {found.reason}")
+    return unproved[0] if unproved else Check("upper bound", True, f"proved for each of {len(listed)} outputs")
 
 
 def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: float) -> Check:

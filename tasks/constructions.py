@@ -22,7 +22,7 @@ def known_shape(data: str) -> tuple[int, int, int] | None:
     base, _, rest = data.partition(":")
     if base == "shifts":
         return named_shape(rest.split(",") if rest else [])
-    return {"digits": (1, 8, 8), "mnist": (1, 28, 28)}.get(data)
+    return {"digits": (1, 8, 8), "mnist": (1, 28, 28)}.get(base)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,13 +108,24 @@ def _digits(arguments: list[str], seed: int, rng: np.random.Generator, data_dir:
 
 
 def _mnist(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
-    """70 000 handwritten digits of 28 x 28 pixels in ten classes; needs a data folder with mnist.npz."""
+    """70 000 handwritten digits of 28 x 28 pixels in ten classes; needs a data folder with mnist.npz.
+
+    `mnist:N` draws N of them without repetition; of one seed the smaller set lies in the larger one.
+    """
     if data_dir is None:
         raise InputError("the data set mnist is not shipped: give the folder that holds mnist.npz by --data-dir")
     path = Path(data_dir) / "mnist.npz"
     if not path.is_file():
         raise InputError(f"there is no file mnist.npz in {data_dir}")
-    return _read_npz(path)
+    points, labels = _read_npz(path)
+    if not arguments:
+        return points, labels
+    (count,) = _numbers(arguments, [float(len(points))], "mnist:N")
+    if count > len(points):
+        raise InputError(f"mnist has {len(points)} points, {count:g} are asked for")
+    order = RandomStreams.of(["data", "mnist", seed]).generator("points").permutation(len(points))
+    chosen = order[: int(count)]
+    return points[chosen], labels[chosen]
 
 
 Maker = Callable[[list[str], int, np.random.Generator, "str | None"], Any]
@@ -133,8 +144,9 @@ def load_data_set(name: str, *, seed: int = 0, label: str | None = None, data_di
     """Points and labels of a made or shipped data set by name, or of a file.
 
     Args:
-        name: `digits`, `moons:1000`, `moons:1000,0.1`, ..., `mnist`, or a path to .npz (X, y), .csv or .parquet.
-        seed: of made data sets.
+        name: `digits`, `moons:1000`, `moons:1000,0.1`, ..., `mnist`, `mnist:1000`, or a path to .npz (X, y), .csv or
+            .parquet.
+        seed: of made data sets and of subsets.
         label: label column of .csv and .parquet files; the last one when left out.
         data_dir: folder of data sets that are not shipped.
     Raises:
@@ -151,7 +163,7 @@ def load_data_set(name: str, *, seed: int = 0, label: str | None = None, data_di
         if label is not None:
             raise InputError(f"a label column is for .csv and .parquet files, not for the data set {base}")
         arguments = rest.split(",") if rest else []
-        if arguments and base in ("digits", "mnist"):
+        if arguments and base == "digits":
             raise InputError(f"the data set {base} takes no numbers, got {rest!r}")
         generator = RandomStreams.of(["data", name, seed]).generator("points")
         points, labels = DATA_SETS[base](arguments, seed, generator, data_dir)
@@ -171,7 +183,7 @@ def load_problem(
 
     Kept for the next call, unless its file has changed since.
     """
-    file = Path(name) if name.lower().endswith(FILE_KINDS) else Path(data_dir or "") / f"{name}.npz"
+    file = Path(name) if name.lower().endswith(FILE_KINDS) else Path(data_dir or "") / f"{name.partition(':')[0]}.npz"
     written = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
     return _kept_problem(name, seed, label, data_dir, radius, (str(file.absolute()), written))
 

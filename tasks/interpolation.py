@@ -68,11 +68,11 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
         FullyConnected(70, 1.0).solve(problem, rng=RandomStreams.of("warm-up").generator("construction"))
 
     def cost_seconds(self, config: InterpolationConfig) -> float:
-        points = {"mnist": 70000, "digits": 1797}.get(config.data)
-        if points is None:
-            size = config.data.partition(":")[2].partition(",")[0]
-            points = int(float(size)) if size.replace(".", "").isdigit() else 1000
-        return 2e-3 + 6e-9 * points * config.width * (50 if points > 2000 else 5)
+        base, _, numbers = config.data.partition(":")
+        size = numbers.partition(",")[0]
+        points = int(float(size)) if size.replace(".", "").isdigit() else KNOWN_SIZES.get(base, 1000)
+        # Images: products and many neurons; points in a few dimensions: sums in registers and hardly a neuron.
+        return 2e-3 + points * config.width * (1e-7 if base in KNOWN_SIZES else 5e-9)
 
     def batch_group(self, config: InterpolationConfig) -> tuple[Any, ...]:
         return (config.data, config.data_seed, config.label, config.radius)
@@ -144,14 +144,15 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
         return tables
 
     def figures(self, trials: pd.DataFrame) -> dict[str, Figure]:
-        from tasks.interpolation_figures import heat_maps
+        from tasks.interpolation_figures import heat_maps, size_curves
 
-        return heat_maps(_questions(trials))
+        return {**heat_maps(_questions(trials)), **size_curves(trials, VARIANTS)}
 
     def data_sources(self, params: Mapping[str, Any]) -> list[str]:
         return [str(params["data"])]
 
 
+KNOWN_SIZES = {"mnist": 70000, "digits": 1797}
 # Besides data, width and maximal bias: what makes an interpolation another one.
 VARIANTS = ("construction", "data_seed", "label", "radius", "minus")
 

@@ -161,6 +161,30 @@ def test_what_carries_no_proof_is_open(model: str, tmp_path: Path) -> None:
     assert json.loads(plain.stdout)["certificate"] is None
 
 
+def test_a_result_about_all_outputs_holds_a_proof_for_each(model: str, tmp_path: Path) -> None:
+    call = ["--method", "region-enumeration", "--box", "-1", "1", "--p", "inf"]
+    document = solved(model, "--all-outputs", *call)
+    answer = verified(tmp_path, document, model)
+    assert answer.exit_code == 0, answer.output
+    assert "each of 3 outputs" in answer.stdout
+    parts = document["certificate"]["data"]["outputs"]
+    one = solved(model, "--output", str(document["output"]), *call)
+    single = {**document, "certificate": one["certificate"]}
+    short = copy.deepcopy(parts)
+    drop_region({"certificate": short[0]})
+    for lie, code, reason in (
+        ({**document, "certificate": {"kind": "all-outputs", "data": {"outputs": parts[1:]}}}, 1, "3 outputs"),
+        ({**document, "certificate": {"kind": "all-outputs", "data": {"outputs": short}}}, 1, "output 0"),
+        ({**document, "output": (document["output"] + 1) % 3}, 1, "gradient of its region"),
+        ({**document, "lower": 0.5 * document["lower"], "upper": 0.6 * document["upper"]}, 1, "longer"),
+        (single, 3, "not about all"),
+        ({**document, "margin": [0, 1]}, 2, "exclude each other"),
+    ):
+        answer = verified(tmp_path, lie, model)
+        assert answer.exit_code == code, answer.output
+        assert reason in answer.output
+
+
 def bad(**values: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda document: {**document, **values}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from solvers.problems import InterpolationProblem
 from solvers.threshold_networks import NO_CLASS
 from tasks.data_sets import load_data_set, load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
-from tests.published_figures import MNIST, MOONS
+from tests.published_figures import MNIST, MOONS, Cell
 
 
 def textbook(features: np.ndarray, labels: np.ndarray, minus: int, order: np.ndarray) -> tuple[list[int], list[int]]:
@@ -135,36 +136,54 @@ def test_the_same_point_in_both_classes_is_named() -> None:
         InterpolationProblem([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [2.0, 3.0]], [0, 0, 1, 1])
 
 
-def test_published_figures_of_the_moons_are_met() -> None:
-    problem = load_problem("moons:1000,0.05")
-    share_met = width_met = 0
-    for bias, width, share, neurons, deviation in MOONS:
-        answers = [
-            FullyConnected(width, bias).solve(problem, rng=np.random.default_rng([width, round(1000 * bias), k]))
-            for k in range(50)
-        ]
-        found = np.mean([answer.interpolates for answer in answers])
+def agreement(problem: InterpolationProblem, cells: Sequence[Cell], restarts: int) -> tuple[list[Cell], list[Cell]]:
+    """Cells whose share of successes, and whose mean second-layer width, is not the published one.
+
+    Shares: 1.96 standard deviations of the difference of two binomial samples, and half a step of ours and of theirs.
+    Widths: three standard errors of the difference of two means. For every cell of a table to agree but for 5 % of
+    them is what correct code does but for a chance far below 1 %.
+    """
+    shares, widths = [], []
+    for cell in cells:
+        answers = []
+        for k in range(restarts):
+            rng = np.random.default_rng([cell.width, round(1000 * cell.max_bias), k])
+            answers.append(FullyConnected(cell.width, cell.max_bias).solve(problem, rng=rng))
+        found = float(np.mean([answer.interpolates for answer in answers]))
         sizes = np.array([answer.network.second_layer_width for answer in answers])
-        # Two binomial samples of 50: 1.96 standard deviations of the difference and one half step of each share.
-        pooled = (found + share) / 2
-        share_met += abs(found - share) <= 1.96 * math.sqrt(2 * pooled * (1 - pooled) / 50) + 0.02
-        error = math.sqrt((deviation**2 + sizes.var(ddof=1)) / 50)
-        width_met += abs(sizes.mean() - neurons) <= 3 * error
-    assert share_met >= 0.95 * len(MOONS)
-    assert width_met >= 0.95 * len(MOONS)
+        pooled = (restarts * found + cell.trials * cell.share) / (restarts + cell.trials)
+        samples = 1 / restarts + 1 / cell.trials
+        if abs(found - cell.share) > 1.96 * math.sqrt(pooled * (1 - pooled) * samples) + samples / 2:
+            shares.append(cell)
+        # A few restarts tell little of their own spread: the published one stands for both.
+        spread = sizes.var(ddof=1) if restarts >= 20 else cell.deviation**2
+        if abs(sizes.mean() - cell.neurons) > 3 * math.sqrt(spread / restarts + cell.deviation**2 / cell.trials):
+            widths.append(cell)
+    return shares, widths
+
+
+def test_published_figures_of_the_moons_are_met() -> None:
+    cells = [cell for cell in MOONS if cell.width % 50 == 0]
+    shares, widths = agreement(load_problem("moons:1000,0.05"), cells, 50)
+    assert len(cells) == 110
+    assert max(len(shares), len(widths)) <= 0.05 * len(cells), (shares, widths)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_published_figures_of_the_moons_are_met_in_all_cells() -> None:
+    shares, widths = agreement(load_problem("moons:1000,0.05"), MOONS, 50)
+    print(f"{len(MOONS)} cells, {len(shares)} shares and {len(widths)} widths disagree")
+    assert len(MOONS) == 550
+    assert max(len(shares), len(widths)) <= 0.05 * len(MOONS), (shares, widths)
 
 
 @pytest.mark.slow
 @needs_mnist
-@pytest.mark.parametrize(("bias", "width", "share", "neurons", "deviation"), MNIST)
-def test_published_figures_of_mnist_are_met(
-    bias: float, width: int, share: float, neurons: float, deviation: float
-) -> None:
-    problem = load_problem("mnist", data_dir=str(DATA_DIR))
-    answers = [FullyConnected(width, bias).solve(problem, rng=np.random.default_rng([7, k])) for k in range(3)]
-    sizes = np.array([answer.network.second_layer_width for answer in answers])
-    # Three restarts against 25: three standard errors of the difference of means, with the published deviation.
-    assert abs(sizes.mean() - neurons) <= 3 * deviation * math.sqrt(1 / 3 + 1 / 25)
-    found = np.mean([answer.interpolates for answer in answers])
-    pooled = (3 * found + 25 * share) / 28
-    assert abs(found - share) <= 1.96 * math.sqrt(pooled * (1 - pooled) * (1 / 3 + 1 / 25)) + 0.02
+@pytest.mark.timeout(3600)
+def test_published_figures_of_mnist_are_met() -> None:
+    cells = [cell for cell in MNIST if cell.width in range(100, 501, 100) and cell.max_bias in (0.0, 0.5, 1.0, 2.0)]
+    shares, widths = agreement(load_problem("mnist", data_dir=str(DATA_DIR)), cells, 2)
+    print(f"{len(cells)} cells, {len(shares)} shares and {len(widths)} widths disagree")
+    assert len(cells) == 20
+    assert max(len(shares), len(widths)) <= 0.05 * len(cells), (shares, widths)

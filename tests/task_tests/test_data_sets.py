@@ -139,7 +139,8 @@ def test_blobs_are_uniform_balls_around_the_vertices(radius: float, k: int) -> N
         ("blobs:10,0.1,0", "dimension"),
         ("blobs:10,0.1,2.5", "whole number"),
         ("digits:10", "digits takes no numbers, got '10'"),
-        ("mnist:10", "mnist takes no numbers"),
+        ("mnist:10", "not shipped"),
+        ("digits:10", "digits takes no numbers"),
     ],
 )
 def test_a_name_that_is_none_is_explained(name: str, message: str) -> None:
@@ -332,3 +333,23 @@ def test_mnist_is_the_whole_database() -> None:
     assert np.bincount(data.labels).tolist() == [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
     assert data.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert np.abs(data.scaled().points).max() < 1
+
+
+@needs_mnist
+def test_subsets_of_mnist_are_drawn_from_it_and_nested() -> None:
+    small, large = (load_data_set(f"mnist:{count}", data_dir=str(DATA_DIR)) for count in (50, 2000))
+    assert small.points.shape == (50, 784)
+    np.testing.assert_array_equal(small.points, large.points[:50])
+    np.testing.assert_array_equal(small.labels, large.labels[:50])
+    whole = load_data_set("mnist", data_dir=str(DATA_DIR))
+    rows = {point.tobytes() + label.tobytes() for point, label in zip(whole.points, whole.labels, strict=True)}
+    drawn = [point.tobytes() + label.tobytes() for point, label in zip(large.points, large.labels, strict=True)]
+    assert set(drawn) <= rows
+    assert len(set(drawn)) == 2000
+    # Uniform draws: 200 of each digit, within 6 standard deviations but for a chance of 2e-8.
+    assert np.abs(np.bincount(large.labels) / 2000 - np.bincount(whole.labels) / 70000).max() < 6 * 0.3 / 2000**0.5
+    assert not np.array_equal(load_data_set("mnist:50", seed=1, data_dir=str(DATA_DIR)).labels, small.labels)
+    refused = {"mnist:70001": "70000 points, 70001 are asked", "mnist:1": ">= 2", "mnist:5,5": "at most 1 number"}
+    for wrong, message in refused.items():
+        with pytest.raises(InputError, match=message):
+            load_data_set(wrong, data_dir=str(DATA_DIR))
