@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.picture_files import check_picture_file, write_picture
 from cluster.study_commands import Debug, Json
 from cluster.terminal import EXIT_BUDGET, Exit, console, emit_json, guarded, say
 from solvers.errors import InputError
@@ -97,31 +98,27 @@ def lipschitz(
                 say(f"attained at output {', '.join(str(k) for k in outputs)}")
         if plot is not None:
             _draw_regions(plot, network, answers)
+        bare = [answer for answer in answers if answer.certificate is None]
+        if certify and bare:
+            say(f"no certificate for {len(bare)} of {len(answers)}; {bare[0].reason or 'the method makes none'}")
         open_ones = [answer for answer in answers if not budget.is_closed(answer.lower, answer.upper)]
         if open_ones:
-            say(f"not exact for {len(open_ones)} of {len(answers)}: {open_ones[0].status.advice}")
+            why = open_ones[0].reason or open_ones[0].status.advice
+            say(f"not exact for {len(open_ones)} of {len(answers)}: {why}")
             raise Exit(EXIT_BUDGET)
 
 
 def _check_plot(path: str, network: ReluNetwork) -> None:
     """Refuse a picture that cannot be drawn before anything is computed."""
-    from pathlib import Path
-
     if network.input_dimension != 2:
         raise InputError(f"--plot draws regions for d = 2 inputs, the network has d = {network.input_dimension}")
-    if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise InputError(f"--plot must name a .png, .pdf or .svg file, got {path!r}")
-    if not Path(path).resolve().parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {Path(path).resolve().parent}")
+    check_picture_file(path)
 
 
 def _draw_regions(path: str, network: ReluNetwork, answers: list[LipschitzBounds]) -> None:
     from tasks.region_figure import region_figure
 
-    try:
-        region_figure(network, answers).savefig(path)
-    except OSError as error:
-        raise InputError(f"--plot {path} cannot be written: {error.strerror or error}") from None
+    write_picture(region_figure(network, answers), path)
     say(f"linear regions drawn in {path}")
 
 

@@ -6,6 +6,7 @@ import difflib
 from typing import Any
 
 from solvers.errors import InputError
+from tasks.complexity import Complexity
 from tasks.experiment import AbstractExperiment
 from tasks.interpolation import Interpolation
 from tasks.lipschitz_monte_carlo import LipschitzMonteCarlo
@@ -18,6 +19,7 @@ _ALL: tuple[AbstractExperiment[Any], ...] = (
     LipschitzMonteCarlo(),
     Interpolation(),
     MemorizerRobustness(),
+    Complexity(),
     Shifts(),
 )
 

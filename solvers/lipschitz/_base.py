@@ -39,6 +39,8 @@ class AbstractLipschitzSolver(abc.ABC):
     summary: ClassVar[str]
     gives: ClassVar[Gives]
     exact: ClassVar[bool] = False
+    # Relative width down to which an exact method closes its interval, whatever gap is asked for.
+    resolution: ClassVar[float] = 1e-9
     domains: ClassVar[tuple[type[Domain], ...]]
 
     def refuses(self, problem: LipschitzProblem) -> str | None:
@@ -94,11 +96,11 @@ class AbstractLipschitzSolver(abc.ABC):
     def _solve_batch(
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
     ) -> list[LipschitzBounds]:
-        """One problem after the other, the time left shared out as it goes."""
+        """One problem after the other, each with an equal share of the time that is left."""
         deadline = budget.start()
-        answers = []
+        answers: list[LipschitzBounds] = []
         for problem, rng in zip(problems, rngs, strict=True):
-            left = Budget(deadline.remaining, budget.nodes, budget.relative_gap)
+            left = Budget(deadline.remaining / (len(problems) - len(answers)), budget.nodes, budget.relative_gap)
             answers.append(self._solve(problem, left, rng))
         return answers
 

@@ -1,94 +1,127 @@
-"""`auto`: the exact method that fits the problem, or the best bounds where none does."""
+"""`auto`: the exact methods that fit the problem, in order, or the best bounds where none does."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
-from solvers.budget import Budget
+from solvers.budget import Budget, Deadline
 from solvers.domains import Box, WholeSpace
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.method_choice import MOST_PROPAGATION, MOST_SEARCHED, Choice, choose, propagation_work, size_of
+from solvers.lipschitz.propagation import undecided_neurons
 from solvers.problems import LipschitzProblem
 from solvers.results import LipschitzBounds, Status
 
 __all__ = ["Portfolio"]
 
-# Searches that may never end are started only on networks of up to this many neurons, and without a time limit they
-# stop after this many seconds: `auto` never hangs.
-SEARCHES = frozenset({"branch-and-bound", "region-enumeration"})
-MOST_SEARCHED = 400
+# Without a time limit a method ends after so many seconds for each problem: `auto` never hangs.
 PATIENCE = 120.0
+# Of the time left, what goes to a method that another one can follow.
+FIRST_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class Portfolio(AbstractLipschitzSolver):
-    """Asks the first exact method that takes a problem; where none does, all that bound it.
+    """Asks the methods that `method_choice` names for every problem, until one closes the gap.
+
+    `stats` holds the seconds of every method that ran, under its name (`branch_and_bound_seconds`); `method` names the
+    one or two whose bounds are in the answer.
 
     Attributes:
-        members: methods in order of preference.
+        members: the methods to choose from.
+        certified: go on until the upper bound has a certificate too.
     """
 
     members: tuple[AbstractLipschitzSolver, ...]
+    certified: bool = False
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "the exact method that fits, or the best bounds where none does"
     gives: ClassVar[Gives] = Gives.BOTH
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
 
+    def certifying(self) -> Self:
+        return replace(self, certified=True, members=tuple(member.certifying() for member in self.members))
+
     def _solve_batch(
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
     ) -> list[LipschitzBounds]:
         deadline = budget.start()
-        found: dict[int, LipschitzBounds] = {}
-        for member in self.members:
-            if not member.exact:
-                continue
-            mine = [i for i, problem in enumerate(problems) if i not in found and self._takes(member, problem)]
-            if mine:
-                patience = PATIENCE * len(mine) if member.name in SEARCHES else math.inf
-                left = Budget(min(deadline.remaining, patience), budget.nodes, budget.relative_gap)
+        choices = [_choice(problem) for problem in problems]
+        plans = [choice.exact or choice.bounds for choice in choices]
+        found: list[list[LipschitzBounds]] = [[] for _ in problems]
+        for stage in range(max(map(len, plans), default=0)):
+            waiting = [i for i, plan in enumerate(plans) if len(plan) > stage and not self._settled(found[i], budget)]
+            for member in self.members:
+                mine = [i for i in waiting if plans[i][stage] == member.name]
+                if not mine:
+                    continue
+                last = all(len(plans[i]) == stage + 1 or not choices[i].exact for i in mine)
+                limit = _limit(deadline, len(mine), len(waiting), last)
+                left = Budget(limit, budget.nodes, budget.relative_gap)
                 answers = member.solve_batch([problems[i] for i in mine], budget=left, rngs=[rngs[i] for i in mine])
-                found.update(zip(mine, answers, strict=True))
-        for i, problem in enumerate(problems):
-            open_interval = i not in found or not budget.is_closed(found[i].lower, found[i].upper)
-            if open_interval:
-                left = Budget(deadline.remaining, budget.nodes, budget.relative_gap)
-                found[i] = self._combined(problem, found.get(i), left, rngs[i])
-        return [found[i] for i in range(len(problems))]
+                for i, answer in zip(mine, answers, strict=True):
+                    found[i].append(answer)
+                waiting = [i for i in waiting if i not in mine]
+        return [self._combined(*of, budget) for of in zip(problems, choices, found, strict=True)]
 
-    def _takes(self, member: AbstractLipschitzSolver, problem: LipschitzProblem) -> bool:
-        """Whether an exact method is the one for a problem."""
-        if member.name in SEARCHES and sum(problem.network.widths) > MOST_SEARCHED:
+    def _settled(self, answers: Sequence[LipschitzBounds], budget: Budget) -> bool:
+        """Whether the bounds found so far leave nothing to wish for."""
+        if not answers:
             return False
-        return member.refuses(problem) is None
+        low = max(answer.lower for answer in answers)
+        proved = [answer for answer in answers if answer.certificate is not None or not self.certified]
+        return any(budget.is_closed(low, answer.upper) for answer in proved)
 
     def _combined(
-        self, problem: LipschitzProblem, start: LipschitzBounds | None, budget: Budget, rng: np.random.Generator
+        self, problem: LipschitzProblem, choice: Choice, answers: Sequence[LipschitzBounds], budget: Budget
     ) -> LipschitzBounds:
-        """The best of all bounds that methods give for a problem that is not solved exactly."""
-        answers = [] if start is None else [start]
-        for member in self.members:
-            if not member.exact and member.refuses(problem) is None:
-                answers.append(member.solve(problem, budget=budget, rng=rng))
+        """The best lower bound, and the best upper one; among upper ones that close the gap, one with a certificate."""
         low = max(answers, key=lambda answer: answer.lower)
-        high = min(answers, key=lambda answer: answer.upper)
-        if budget.is_closed(low.lower, high.upper):
-            status = Status.EXACT
+        closed = [answer for answer in answers if budget.is_closed(low.lower, answer.upper)]
+        certified = [answer for answer in closed if answer.certificate is not None]
+        high = min(certified or answers, key=lambda answer: answer.upper)
+        if closed:
+            status, reason = Status.EXACT, high.reason
         else:
-            status = Status.BOUNDED if start is None else start.status
-        method = "+".join(dict.fromkeys([low.method, high.method]))
-        seconds = sum(answer.stats.get("wall_seconds", 0.0) for answer in answers)
+            status = answers[-1].status if choice.exact else Status.BOUNDED
+            reason = choice.reason or high.reason
+            if status is Status.BUDGET_SPENT and math.isinf(budget.seconds) and budget.nodes is None:
+                reason = f"without a time limit a method is given up after {PATIENCE:g} s: --time-limit allows more"
+        stats = {**low.stats, **high.stats, "wall_seconds": 0.0}
+        for answer in answers:
+            seconds = answer.stats.get("wall_seconds", 0.0)
+            stats[f"{answer.method.replace('-', '_')}_seconds"] = seconds
+            stats["wall_seconds"] += seconds
         return LipschitzBounds(
             low.lower,
             high.upper,
             status,
-            method,
+            "+".join(dict.fromkeys([low.method, high.method])),
             problem.p,
             problem.domain,
             low.witness,
             high.certificate,
-            {**low.stats, **high.stats, "wall_seconds": seconds},
+            stats,
+            reason,
         )
+
+
+def _choice(problem: LipschitzProblem) -> Choice:
+    size = size_of(problem)
+    wide = size.undecided > MOST_SEARCHED and problem.network.depth > 0
+    if wide and size.pieces == 1 and propagation_work(size) <= MOST_PROPAGATION:
+        size = replace(size, undecided=undecided_neurons(problem))
+    return choose(size)
+
+
+def _limit(deadline: Deadline, mine: int, waiting: int, last: bool) -> float:
+    """Seconds for a method that takes some of the problems that wait."""
+    if math.isinf(deadline.remaining):
+        return PATIENCE * mine
+    share = deadline.remaining * mine / waiting
+    return share if last else FIRST_SHARE * share

@@ -19,7 +19,7 @@ from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.problems import LipschitzProblem
 from solvers.results import LipschitzBounds, Status
 
-__all__ = ["Propagation", "propagation_bound"]
+__all__ = ["Propagation", "propagation_bound", "undecided_neurons"]
 
 
 def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = None) -> float:
@@ -37,6 +37,22 @@ def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = Non
         found = root_node([PieceArrays.of(piece, directions)], 0, -np.inf, np.inf)
         largest = max([largest, found.discarded, *(node.bound for node in found.nodes)])
     return largest
+
+
+def undecided_neurons(problem: LipschitzProblem) -> int:
+    """Hidden neurons that propagated ranges leave undecided on a domain that is its own bounded piece."""
+    from solvers.lipschitz.propagation_kernels import propagate
+    from solvers.lipschitz.search_nodes import PieceArrays
+
+    (piece,) = bounded_pieces(problem)
+    kernel = PieceArrays.of(piece, None).kernel
+    shape, k = kernel.biases.shape, len(kernel.low)
+    signs = np.zeros(shape, dtype=np.int8)
+    ranges = np.full(shape, -np.inf), np.full(shape, np.inf)
+    lines = np.empty((*shape, k + 1)), np.empty((*shape, k + 1)), np.empty(shape)
+    layers = kernel.weights, kernel.biases, kernel.widths, kernel.group, kernel.turn
+    propagate(*layers, kernel.low, kernel.high, signs, *ranges, *lines)
+    return sum(int((row[:width] == 0).sum()) for row, width in zip(signs, problem.network.widths, strict=True))
 
 
 @dataclass(frozen=True)
