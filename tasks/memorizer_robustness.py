@@ -150,7 +150,8 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
             for (bias, width), cell in part.groupby(["max_bias", "width"]):
                 fitting = cell[cell["interpolates"].astype(bool)]
                 low, high = fitting["lower"].mean(), fitting["upper"].mean()
-                constant = f"{low:.3g}" if math.isfinite(high) and high - low <= 1e-3 * high else f"{low:.3g} to {high:.3g}"
+                closed = math.isfinite(high) and high - low <= 1e-3 * high
+                constant = f"{low:.3g}" if closed else f"{low:.3g} to {high:.3g}"
                 rows.append(
                     (
                         f"{bias:g}",
