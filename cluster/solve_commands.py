@@ -38,6 +38,10 @@ def lipschitz(
     all_outputs: Annotated[
         bool, typer.Option("--all-outputs", help="The largest constant over all outputs: l_p to l_inf.")
     ] = False,
+    activation: Annotated[
+        str | None,
+        typer.Option(help="relu, leaky-relu:SLOPE or abs: what a .pt or .npz file does not say. [relu]"),
+    ] = None,
     gap: Annotated[float, typer.Option(help="Relative gap at which the constant counts as exact.")] = 1e-6,
     time_limit: Annotated[
         float, typer.Option(metavar="S", help="Seconds; an open interval then exits with 3.")
@@ -68,7 +72,7 @@ def lipschitz(
         budget = Budget(seconds=time_limit, relative_gap=gap)
         if all_outputs and (output is not None or margin is not None or plot is not None):
             raise InputError("--all-outputs excludes --output, --margin and --plot, which are about one output")
-        network = reduce_outputs(load_network(model), output, margin)
+        network = reduce_outputs(load_network(model, activation), output, margin)
         domain = _domain(network, whole, box, center, radius)
         chosen = lipschitz_solver_named(method)
         solver = chosen.certifying() if certify else chosen
@@ -87,6 +91,8 @@ def lipschitz(
             extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None, "gap": gap}
             if all_outputs:
                 extra["all_outputs"] = True
+            if activation is not None:
+                extra["activation"] = activation
             documents = [
                 {**answer.to_json(certificate_data=certify), **extra, "output": k}
                 for answer, k in zip(answers, outputs, strict=True)
