@@ -26,6 +26,7 @@ from solvers.networks import ReluNetwork
 from solvers.norms import dual_exponent, vector_norm
 from solvers.problems import LipschitzProblem
 from solvers.regions import LinearRegion
+from solvers.registry import lipschitz_solver_named
 from solvers.results import Status
 from solvers.witnesses import gradients_at
 from tests.exact_methods import assert_interval_holds, solved, some_box
@@ -136,7 +137,7 @@ def test_ranges_hold_every_gradient_and_a_cut_decides_a_family() -> None:
     # The first two neurons are opposite, so they share a variable.
     w = np.array([[1.0, 0.5], [-2.0, -1.0], [0.25, 1.0]])
     network = ReluNetwork([w, [[1.0, 1.0, -1.0], [0.5, -1.0, 1.0]], [[1.0, -2.0]]], [[0.1, -0.2, 0.3], [0.0, 0.1], [0]])
-    model = GradientModel(bounded_pieces(LipschitzProblem(network, 1.0, Box.cube(2)))[0])
+    model = GradientModel(bounded_pieces(LipschitzProblem(network, math.inf, Box.cube(2)))[0])
     assert model.binaries == 4
     points = np.random.default_rng(42).uniform(-1, 1, (500, 2))
     gradients = gradients_at(network, points)
@@ -219,7 +220,12 @@ def test_backends_are_looked_up_by_name(monkeypatch: pytest.MonkeyPatch) -> None
     for name, package in (("SCIP", "pyscipopt"), ("GUROBI", "gurobipy")):
         with pytest.raises(MissingBackendError, match=rf"{package}.*interlip\[{name.lower()}\]"):
             MixedInteger(name).solve(LipschitzProblem(network, 1.0))
+        with pytest.raises(MissingBackendError, match=package):
+            lipschitz_solver_named(f"mixed-integer:{name.lower()}")
     monkeypatch.undo()
+    assert lipschitz_solver_named("mixed-integer:highs") == MixedInteger("HIGHS")
+    with pytest.raises(InputError, match="takes no solver"):
+        lipschitz_solver_named("sampling:scip")
     check_backend("HIGHS")
     assert set(MIP_BACKENDS) == {"HIGHS", "SCIP", "GUROBI"}
 
