@@ -83,7 +83,8 @@ def interpolate(
     MLflow model answer with the index of the class in sorted order, -1 for none.
 
     --plot FILE draws, for two inputs, what the network answers where and the region of every second-layer neuron; for
-    images and signals (a square number of inputs, or --shape) the points that the neurons were made from, per class.
+    images (a square number of inputs, 16 or more, or --shape) and signals (--shape) the points that the neurons were
+    made from, per class.
 
     Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5 --save moons-network --plot moons.png
     """
