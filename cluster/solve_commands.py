@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.picture_files import check_picture_file, write_picture
+from cluster.solve_progress import SolveProgress
 from cluster.study_commands import Debug, Json
 from cluster.terminal import EXIT_BUDGET, Exit, console, emit_json, guarded, say
 from solvers.errors import InputError
@@ -69,7 +70,8 @@ def lipschitz(
         from solvers.registry import lipschitz_solver_named
 
         exponents = [parse_exponent(text) for text in (p or ["2"])]
-        budget = Budget(seconds=time_limit, relative_gap=gap)
+        progress = SolveProgress(time_limit)
+        budget = Budget(seconds=time_limit, relative_gap=gap, watch=progress.watch)
         if all_outputs and (output is not None or margin is not None or plot is not None):
             raise InputError("--all-outputs excludes --output, --margin and --plot, which are about one output")
         network = reduce_outputs(load_network(model, activation), output, margin)
@@ -80,13 +82,15 @@ def lipschitz(
         if all_outputs:
             from solvers.vector_outputs import solve_all_outputs
 
-            found = solve_all_outputs(solver, network, exponents, domain, budget=budget)
+            with progress:
+                found = solve_all_outputs(solver, network, exponents, domain, budget=budget)
             answers, outputs = [one.bounds for one in found], [one.output for one in found]
         else:
             problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
             if plot is not None:
                 _check_plot(plot, network)
-            answers = solver.solve_batch(problems, budget=budget)
+            with progress:
+                answers = solver.solve_batch(problems, budget=budget)
         if json:
             extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None, "gap": gap}
             if all_outputs:

@@ -100,7 +100,7 @@ class AbstractLipschitzSolver(abc.ABC):
         deadline = budget.start()
         answers: list[LipschitzBounds] = []
         for problem, rng in zip(problems, rngs, strict=True):
-            left = Budget(deadline.remaining / (len(problems) - len(answers)), budget.nodes, budget.relative_gap)
+            left = budget.within(deadline.remaining / (len(problems) - len(answers)))
             answers.append(self._solve(problem, left, rng))
         return answers
 
