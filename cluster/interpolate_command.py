@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.kept_files import Kept, Wishes
+from cluster.kept_files import Wishes
 from cluster.shape_options import Conv, Shape, asked_shape, picture_sizes, whole_numbers
 from cluster.study_commands import DataDir, Debug, Json, check_data_dir
 from cluster.terminal import EXIT_BUDGET, Exit, emit_json, guarded, say
@@ -263,7 +263,7 @@ def _search(
         seconds=place.seconds,
     )
     answer = result.interpolant
-    kept = Kept() if answer is None else wishes.fulfil(answer, problem)
+    kept = wishes.fulfil(answer, problem)
     if json:
         nothing = {
             "interpolates": None,

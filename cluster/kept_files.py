@@ -90,10 +90,11 @@ class Wishes:
 
             picture_shape(problem.points.shape[1], self.shape)
 
-    def fulfil(self, answer: Interpolant, problem: InterpolationProblem) -> Kept:
-        """Write the files. Trouble is handed back and not raised, so that the answer can still be shown."""
-        if self.save is None and self.plot is None and self.relu_file is None:
-            return Kept()
+    def fulfil(self, answer: Interpolant | None, problem: InterpolationProblem) -> Kept:
+        """Write the files, none without an answer. Trouble is handed back, so that the answer can still be shown."""
+        asked = {"saved": self.save, "plot": self.plot, "relu_file": self.relu_file}
+        if answer is None or not any(asked.values()):
+            return Kept({name: None for name, place in asked.items() if place is not None})
         data = self.load()
         built: Any = answer.network
         network: StoredNetwork = built.rescaled(data.radius or 1.0)
