@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.kept_files import Kept, Wishes
+from cluster.kept_files import Wishes
 from cluster.shape_options import Conv, Shape, asked_shape, picture_sizes, whole_numbers
 from cluster.study_commands import DataDir, Debug, Json, check_data_dir
 from cluster.terminal import EXIT_BUDGET, Exit, emit_json, guarded, say
@@ -48,6 +48,9 @@ def interpolate(
     kernel: Annotated[
         str | None, typer.Option(metavar="K", help="--conv: side of the kernels, or KH,KW [the full size].")
     ] = None,
+    activation: Annotated[
+        str | None, typer.Option(metavar="SIGMA", help="threshold, or relu: a network with a Lipschitz constant.")
+    ] = None,
     probability: Annotated[
         float | None, typer.Option(help="Search: wanted chance that one construction interpolates. [0.95]")
     ] = None,
@@ -70,6 +73,10 @@ def interpolate(
         str | None,
         typer.Option(metavar="FILE", help="Draw regions (d = 2) or the centres of neurons (images; .png, .pdf, .svg)."),
     ] = None,
+    relu_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="--activation relu: write the network (.npz) for interlip lipschitz."),
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
     debug: Debug = False,
@@ -83,7 +90,11 @@ def interpolate(
     MLflow model answer with the index of the class in sorted order, -1 for none.
 
     --plot FILE draws, for two inputs, what the network answers where and the region of every second-layer neuron; for
-    images and signals (a square number of inputs, or --shape) the points that the neurons were made from, per class.
+    images (a square number of inputs, 16 or more, or --shape) and signals (--shape) the points that the neurons were
+    made from, per class.
+
+    --activation relu takes ReLU neurons in both hidden layers. The network's one output is positive on the covered
+    class (with more than two classes: one output for each); --relu-file keeps it, made to take the points as they are.
 
     Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5 --save moons-network --plot moons.png
     """
@@ -105,7 +116,12 @@ def interpolate(
         where = None if width is not None else _checked_place(executor or "local", workers, address, time_limit)
         settings = None if width is not None else _search_settings(probability, confidence, max_bias, max_width)
         drawn = None if plot is None else picture_sizes(data, shape)
-        chosen = _choice(data, conv, shape if conv or plot is None else None, kernel)
+        chosen = _choice(data, conv, shape if conv or plot is None else None, kernel, activation)
+        if chosen.activation == "relu" and (save is not None or plot is not None):
+            option = "--save" if save is not None else "--plot"
+            raise InputError(f"{option} is for threshold neurons; --relu-file keeps a network of --activation relu")
+        if chosen.activation != "relu" and relu_file is not None:
+            raise InputError("--relu-file is for --activation relu")
         from dataclasses import replace
 
         from tasks.data_sets import load_data_set, load_problem
@@ -115,7 +131,7 @@ def interpolate(
         def load() -> LabelledPoints:
             return load_data_set(data, seed=seed, label=label, data_dir=folder)
 
-        wishes = Wishes(save, plot, drawn, load)
+        wishes = Wishes(save, plot, drawn, load, relu_file)
         wishes.check_places()
         problem = load_problem(data, seed=seed, label=label, data_dir=folder)
         wishes.check_data(problem)
@@ -166,14 +182,20 @@ def _search_settings(
     return WidthSearch(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _choice(data: str, conv: bool, shape: str | None, kernel: str | None) -> ConstructionChoice:
+def _choice(
+    data: str, conv: bool, shape: str | None, kernel: str | None, activation: str | None
+) -> ConstructionChoice:
     from tasks.constructions import ConstructionChoice
 
+    if activation not in (None, "threshold", "relu"):
+        raise InputError(f"--activation must be threshold or relu, got {activation!r}")
     sizes = asked_shape(data, conv, shape)
     if sizes is None:
         if kernel is not None:
             raise InputError("--kernel is for --conv")
-        return ConstructionChoice()
+        return ConstructionChoice(activation="relu" if activation == "relu" else "threshold")
+    if activation == "relu":
+        raise InputError("--activation relu is for the fully connected network: leave --conv out")
     sides = None if kernel is None else whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
     side: Any = sides[0] if sides is not None and len(sides) == 1 else sides
     chosen = ConstructionChoice(sizes, side)
@@ -242,7 +264,7 @@ def _search(
         seconds=place.seconds,
     )
     answer = result.interpolant
-    kept = Kept() if answer is None else wishes.fulfil(answer, problem)
+    kept = wishes.fulfil(answer, problem)
     if json:
         nothing = {
             "interpolates": None,

@@ -1,14 +1,15 @@
 """Interpolating networks as scikit-learn classifiers: they fit every training point exactly, or say which they miss.
 
 Example:
+    >>> import numpy as np
     >>> from sklearn.datasets import load_digits
     >>> from solvers import InterpolatingClassifier, InterpolatingConvClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = InterpolatingClassifier(width=300, random_state=0).fit(X, y)
-    >>> model.score(X, y)
+    >>> InterpolatingClassifier(width=300, random_state=0).fit(X, y).score(X, y)
     1.0
-    >>> shifted = X.reshape(-1, 8, 8)[:, :, [7, 0, 1, 2, 3, 4, 5, 6]].reshape(-1, 64)
+    >>> X, y = X[:200], y[:200]
     >>> conv = InterpolatingConvClassifier(shape=(1, 8, 8), kernel=3, width=60, random_state=0).fit(X, y)
+    >>> shifted = np.roll(X.reshape(-1, 8, 8), (3, 1), axis=(1, 2)).reshape(-1, 64)
     >>> conv.score(shifted, y)
     1.0
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import pickle
 import warnings
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from solvers import InterpolatingClassifier, InterpolatingConvClassifier
+from solvers import InterpolatingClassifier, InterpolatingConvClassifier, estimators
 from solvers.threshold_networks import NO_CLASS
 from tests.strategies import DETERMINISTIC, labelled_clouds
 
@@ -39,7 +40,9 @@ def test_scikit_learn_accepts_them(estimator: Any, check: Callable[[Any], Any]) 
 
 
 @pytest.mark.slow
-@parametrize_with_checks([InterpolatingClassifier(), InterpolatingConvClassifier(kernel=3)])
+@parametrize_with_checks(
+    [InterpolatingClassifier(), InterpolatingConvClassifier(kernel=3, probability=0.7, max_bias=0.5, max_width=1024)]
+)
 def test_scikit_learn_accepts_the_search_too(estimator: Any, check: Callable[[Any], Any]) -> None:
     quietly(check, estimator)
 
@@ -92,7 +95,7 @@ def test_either_of_two_classes_may_be_covered(minus: str) -> None:
 
 
 def test_the_least_width_is_searched() -> None:
-    points, labels = make_moons(60, noise=0.05, random_state=0)
+    points, labels = make_moons(40, noise=0.05, random_state=0)
     model = InterpolatingClassifier(probability=0.7, max_bias=0.5, random_state=0).fit(points, labels)
     assert model.interpolates_
     assert model.max_bias_ == 0.5
@@ -153,6 +156,12 @@ def test_it_works_in_a_pipeline_and_as_a_pickle() -> None:
 def test_wrong_parameters_are_one_sentence(model: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         model.fit(np.eye(6), list("ababab"))
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    found = doctest.testmod(estimators)
+    assert found.attempted > 10
+    assert found.failed == 0
 
 
 def test_what_no_network_can_fit_is_named() -> None:
