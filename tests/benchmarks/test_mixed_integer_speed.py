@@ -45,6 +45,7 @@ def test_beside_branch_and_bound(row: Row, p: float, backend: str, record_proper
     record_property("ratio", ratio)
     print(
         f"\n{row.name:>10} p = {exponent_label(p):>3}  branch and bound {times['branch-and-bound']:7.3f} s,"
-        f" mixed-integer ({backend}) {times[backend]:7.3f} s, {ratio:6.0f} times; {programs.status}, gap {programs.relative_gap:.1e},"
-        f" {programs.stats['programs']:.0f} programs, {programs.stats['nodes']:.0f} nodes"
+        f" mixed-integer ({backend}) {times[backend]:7.3f} s, {ratio:6.0f} times; {programs.status},"
+        f" gap {programs.relative_gap:.1e}, {programs.stats['programs']:.0f} programs,"
+        f" {programs.stats['nodes']:.0f} nodes"
     )
