@@ -1,6 +1,6 @@
 """Exact constants by enumeration of all linear regions: any depth, every p in one pass, few inputs.
 
-A bounded piece of the problem (`solvers.facets`) is subdivided neuron by neuron, layer by layer, and the gradient of
+A bounded piece of the problem (`region_pieces`) is subdivided neuron by neuron, layer by layer, and the gradient of
 every region that comes out is measured. How cells are cut is told in `region_kernels`, how signs are made certain in
 `region_geometry`; nothing depends on a tolerance.
 
@@ -22,6 +22,7 @@ from solvers.exact_arithmetic import DyadicArray
 from solvers.facets import BoundedPiece, bounded_pieces
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.region_pieces import Piece, region_pieces
 from solvers.norms import FloatArray, vector_norm
 from solvers.problems import LipschitzProblem
 from solvers.results import Certificate, LipschitzBounds, Status, Witness
@@ -134,7 +135,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         any_problem = next(iter(case.problems.values()))
         slack = {q: rounding_slack(any_problem.network, q) for q in case.problems}
         record = new_record(list(slack), list(slack.values()), any_problem.network.input_dimension)
-        pieces = bounded_pieces(any_problem)
+        pieces = [*bounded_pieces(any_problem)] if self.certified else region_pieces(any_problem)
         lists: list[dict[str, Any]] | None = [] if self.certified else None
         met, cells, signs, thin = 0, 0, 0, 0
         finished = True
@@ -203,7 +204,7 @@ def _affine(case: _Case) -> dict[float, float]:
     return upper
 
 
-def _improve(case: _Case, piece: BoundedPiece, record: Record, centres: Iterable[FloatArray], patient: bool) -> int:
+def _improve(case: _Case, piece: Piece, record: Record, centres: Iterable[FloatArray], patient: bool) -> int:
     """Prove the gradient of the current region for every q in which it is the longest so far.
 
     A region in which no float64 point was found proves nothing: its gradient enters the upper bound alone. Returns
@@ -237,7 +238,9 @@ def _list_regions(stream: RegionStream, listed: dict[str, Any], most: int) -> bo
     Returns:
         False where there are too many or one is too thin for such a point: then there is no certificate.
     """
-    network, box = stream.piece.network, stream.piece.box
+    piece = stream.piece
+    assert isinstance(piece, BoundedPiece)  # certificates go by the pieces that all methods share
+    network, box = piece.network, piece.box
     complete = stream.regions <= most
     for region in stream.emitted():
         point = region.vertices.mean(axis=0)
@@ -252,7 +255,7 @@ def _list_regions(stream: RegionStream, listed: dict[str, Any], most: int) -> bo
     return complete
 
 
-def _vanishes_on(piece: BoundedPiece, deadline: Deadline) -> bool:
+def _vanishes_on(piece: Piece, deadline: Deadline) -> bool:
     """Whether all gradients are exactly 0, in rational arithmetic; False where time ends first."""
     from solvers.lipschitz.region_stream import stream_regions
 

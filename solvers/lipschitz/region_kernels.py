@@ -111,13 +111,13 @@ def _count_sides(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
 @inner
 def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-def]
     """Decide the neurons of a layer that keep one sign on the cell, list the others; False where it asks for signs."""
-    total, signs, k = stack.cells[c, COUNT], stack.signs[c], len(net.low)
+    total, signs = stack.cells[c, COUNT], stack.signs[c]
     crossings, asked, complete = 0, 0, True
     _count_sides(net, cell, stack, c, m)
     for i in range(net.widths[m]):
         if net.head[m, i] != i:
             continue
-        if net.facet[m, i] < 2 * k:
+        if net.facet[m, i] < len(net.given):
             signs[m, i] = 1  # carries a coordinate that is never negative
             continue
         below, above = stack.sides[0, i], stack.sides[1, i]
