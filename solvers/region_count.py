@@ -43,7 +43,7 @@ def count_regions(network: ReluNetwork, domain: Domain | None = None) -> int:
         return 1
     pieces = region_pieces(problem)
     if len(pieces) == 1:
-        return int(RegionEnumeration().solve(problem).stats["regions"])
+        return int(RegionEnumeration(every=True).solve(problem).stats["regions"])
     from solvers.lipschitz.region_stream import stream_regions
 
     patterns: set[bytes] = set()

@@ -30,12 +30,14 @@ class ExactCell:
     def __init__(self, network: ReluNetwork, given: FloatArray, bias_row: int, padded: int) -> None:
         self.network, self.padded, self.bias_row = network, padded, bias_row
         self.given = [[Fraction(value) for value in row] for row in given.tolist()]
-        self._weights = [DyadicArray.of(w) for w in network.weights[:-1]]
+        self._weights: list[DyadicArray] = []
         self._layers: list[tuple[bytes, DyadicArray, list[list[Fraction]]]] = []
 
     def rows(self, signs: NDArray[np.int8], layer: int) -> list[list[Fraction]]:
         """Pre-activations of a layer on the cell whose earlier layers carry `signs` (L, n): k slopes, the constant."""
         k = self.network.input_dimension
+        if not self._weights:  # on the first question: most networks never ask one
+            self._weights = [DyadicArray.of(w) for w in self.network.weights[:-1]]
         for m in range(layer + 1):
             key = signs[m - 1, : self.network.widths[m - 1]].tobytes() if m else b""
             if m < len(self._layers):

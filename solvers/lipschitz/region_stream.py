@@ -121,6 +121,11 @@ class RegionStream:
         return int(self._stack.state[state.REGIONS])
 
     @property
+    def passed(self) -> int:
+        """Cells that were not subdivided, since no gradient in them can be longer than the longest one."""
+        return int(self._stack.state[state.PASSED])
+
+    @property
     def steps(self) -> int:
         """Cells looked at so far, regions included."""
         return int(self._stack.state[state.STEPS])
@@ -202,19 +207,18 @@ class RegionStream:
 
 def stream_regions(piece: Piece) -> Iterator[Region]:
     """Every linear region of a piece with at least one hidden layer, once."""
-    none = np.zeros(0)
-    record = state.Record(none, none, none, np.zeros(piece.inputs.shape[1]))
-    stream = RegionStream(piece, record, emit=True)
+    stream = RegionStream(piece, new_record([], [], piece.inputs.shape[1], every=True), emit=True)
     code = state.PAUSED
     while code != state.DONE:
         code = stream.advance(1 << 20)
         yield from stream.emitted()
 
 
-def new_record(exponents: Sequence[float], screens: Sequence[float], dimension: int) -> state.Record:
-    """A record for gradients (d,) in which nothing was seen yet."""
-    q = np.array(exponents, dtype=np.float64)
-    return state.Record(q, np.full(len(q), -1.0), np.array(screens, dtype=np.float64), np.zeros(dimension))
+def new_record(exponents: Sequence[float], screens: Sequence[float], dimension: int, *, every: bool) -> state.Record:
+    """A record for gradients (d,) in which nothing was seen yet; see `Record` for `every`."""
+    q, screen = np.array(exponents, dtype=np.float64), np.array(screens, dtype=np.float64)
+    nothing = np.full(len(q), -1.0)
+    return state.Record(q, nothing, screen, nothing.copy(), np.zeros(dimension), np.array([every]))
 
 
 def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> state.Emission:
@@ -235,14 +239,14 @@ def _stack(net: RegionNetwork, d: int, start: Start) -> state.Stack:
     words = -(-(len(net.given) + depth * n) // 64)
     cells, pool, room = depth * n + 2, 16 * 2**k + 512, 4 * 2**k + 64
     stack = state.Stack(
-        np.zeros((cells, 4), dtype=np.int64),
+        np.zeros((cells, 5), dtype=np.int64),
         np.zeros((cells, depth, n), dtype=np.int8),
         np.zeros((pool, k + 1)),
         np.zeros((pool, words), dtype=np.uint64),
         np.zeros((depth, n), dtype=np.int64),
         np.zeros(depth, dtype=np.int64),
         np.zeros(d),
-        np.zeros(6, dtype=np.int64),
+        np.zeros(7, dtype=np.int64),
         np.zeros((room, k + 1)),
         np.zeros((room, words), dtype=np.uint64),
         np.zeros((room, k + 1)),
@@ -252,12 +256,14 @@ def _stack(net: RegionNetwork, d: int, start: Start) -> state.Stack:
         np.zeros((room, 2)),
         np.zeros((2, n), dtype=np.int64),
         np.zeros(n),
+        np.zeros((4, n)),
+        np.zeros(d),
     )
     count = len(start.corners)
     stack.points[:count, :-1] = start.corners
     for f in range(len(net.given)):
         stack.masks[:count, 0] |= start.through[:, f].astype(np.uint64) << np.uint64(f)
-    stack.cells[0] = 0, count, 0, -1
+    stack.cells[0] = 0, count, 0, -1, 0
     return stack
 
 

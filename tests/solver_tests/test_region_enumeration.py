@@ -96,7 +96,8 @@ def test_patterns_are_those_that_linear_programs_find(seed: int, kind: str, whol
     assert count_regions(network, domain) == len(theirs)
     if len(region_pieces(LipschitzProblem(network, 2.0, domain))) == 1:
         assert len(ours) == len(theirs)  # each once
-        assert solved(network, domain)[2.0].stats["regions"] == len(theirs)
+        counted = RegionEnumeration(every=True).solve(LipschitzProblem(network, 2.0, domain))
+        assert counted.stats["regions"] == len(theirs)
 
 
 @pytest.mark.parametrize(("d", "n"), [(1, 9), (2, 12), (3, 9), (4, 7), (5, 6)])
@@ -205,6 +206,28 @@ def test_budgets_end_in_a_valid_interval(limits: dict[str, float]) -> None:
                 assert answer.status in (Status.EXACT, Status.BUDGET_SPENT)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["global", "box"])
+@pytest.mark.parametrize("widths", [(9,), (12, 9), (6, 5, 5), (4, 4, 4, 4)], ids=str)
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_cells_are_passed_over_only_where_nothing_longer_lies(d: int, widths: tuple[int, ...], whole: bool) -> None:
+    passed = 0.0
+    for seed in range(3):
+        rng = np.random.default_rng([12, d, len(widths), seed])
+        network = gaussian_network([d, *widths, 1], rng, 0.3)
+        domain: Domain = WholeSpace(d) if whole else some_box(d, rng)
+        problems = [LipschitzProblem(network, p, domain) for p in P_VALUES]
+        quick, every = SOLVER.solve_batch(problems), RegionEnumeration(every=True).solve_batch(problems)
+        for one, other in zip(quick, every, strict=True):
+            assert one.status is other.status is Status.EXACT
+            assert one.upper == pytest.approx(other.upper, rel=1e-14)
+            assert one.lower == pytest.approx(other.lower, rel=1e-11)
+        alone = SOLVER.solve(problems[2])
+        assert (alone.lower, alone.upper) == (quick[2].lower, quick[2].upper)
+        assert alone.stats["cells"] <= quick[2].stats["cells"]
+        passed += alone.stats["passed"]
+    assert passed > 0
+
+
 def test_too_many_inputs_are_refused_in_a_clear_clause() -> None:
     network = gaussian_network([MOST_INPUTS + 1, 3, 1], np.random.default_rng(9))
     with pytest.raises(UnsupportedProblemError, match=rf"at most {MOST_INPUTS} inputs.*d = {MOST_INPUTS + 1}"):
@@ -244,7 +267,7 @@ def test_vertices_lie_within_their_error_bounds(d: int, whole: bool) -> None:
     network = gaussian_network([d, 8, 8, 1], rng, 0.3)
     piece = region_pieces(LipschitzProblem(network, 2.0, WholeSpace(d) if whole else Box.cube(d)))[0]
     start = start_of(piece)
-    stream = RegionStream(piece, new_record([2.0], [-1.0], d))
+    stream = RegionStream(piece, new_record([2.0], [-1.0], d, every=True))
     exact = ExactCell(piece.network, start.given, start.bias_row, len(piece.network.weights[0]))
     seen = 0
     while stream.advance(200) == IMPROVED or seen < 20:
