@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.shape_options import Conv, Shape, asked_shape, whole_numbers
+from cluster.kept_files import Wishes
+from cluster.shape_options import Conv, Shape, asked_shape, picture_sizes, whole_numbers
 from cluster.study_commands import DataDir, Debug, Json, check_data_dir
-from cluster.terminal import EXIT_BUDGET, EXIT_ERROR, Exit, emit_json, guarded, say
+from cluster.terminal import EXIT_BUDGET, Exit, emit_json, guarded, say
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ def interpolate(
     kernel: Annotated[
         str | None, typer.Option(metavar="K", help="--conv: side of the kernels, or KH,KW [the full size].")
     ] = None,
+    activation: Annotated[
+        str | None, typer.Option(metavar="SIGMA", help="threshold, or relu: a network with a Lipschitz constant.")
+    ] = None,
     probability: Annotated[
         float | None, typer.Option(help="Search: wanted chance that one construction interpolates. [0.95]")
     ] = None,
@@ -66,6 +69,14 @@ def interpolate(
         str | None,
         typer.Option(metavar="DIR", help="Write the network as .npz, ONNX and MLflow model to a new folder."),
     ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw regions (d = 2) or the centres of neurons (images; .png, .pdf, .svg)."),
+    ] = None,
+    relu_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="--activation relu: write the network (.npz) for interlip lipschitz."),
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
     debug: Debug = False,
@@ -78,7 +89,13 @@ def interpolate(
     and has to give every point its label, or nothing is saved and the command exits with 1. The ONNX file and the
     MLflow model answer with the index of the class in sorted order, -1 for none.
 
-    Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5 --save moons-network
+    --plot FILE draws, for two inputs, what the network answers where and the region of every second-layer neuron; for
+    images and signals (a square number of inputs, or --shape) the points that the neurons were made from, per class.
+
+    --activation relu takes ReLU neurons in both hidden layers. The network's one output is positive on the covered
+    class (with more than two classes: one output for each); --relu-file keeps it, made to take the points as they are.
+
+    Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5 --save moons-network --plot moons.png
     """
     with guarded(debug):
         for_search = {
@@ -97,74 +114,33 @@ def interpolate(
             raise InputError(f"--seed must be a whole number >= 0, got {seed}")
         where = None if width is not None else _checked_place(executor or "local", workers, address, time_limit)
         settings = None if width is not None else _search_settings(probability, confidence, max_bias, max_width)
-        chosen = _choice(data, conv, shape, kernel)
+        drawn = None if plot is None else picture_sizes(data, shape)
+        chosen = _choice(data, conv, shape if conv or plot is None else None, kernel, activation)
+        if chosen.activation == "relu" and (save is not None or plot is not None):
+            option = "--save" if save is not None else "--plot"
+            raise InputError(f"{option} is for threshold neurons; --relu-file keeps a network of --activation relu")
+        if chosen.activation != "relu" and relu_file is not None:
+            raise InputError("--relu-file is for --activation relu")
         from dataclasses import replace
 
         from tasks.data_sets import load_data_set, load_problem
 
-        if save is not None:
-            from cluster.saved_networks import check_save_folder
-
-            check_save_folder(save)
         folder = check_data_dir(data_dir)
-        problem = load_problem(data, seed=seed, label=label, data_dir=folder)
-        if save is not None:
-            from solvers.threshold_files import check_storable
 
-            check_storable(problem.classes)
+        def load() -> LabelledPoints:
+            return load_data_set(data, seed=seed, label=label, data_dir=folder)
+
+        wishes = Wishes(save, plot, drawn, load, relu_file)
+        wishes.check_places()
+        problem = load_problem(data, seed=seed, label=label, data_dir=folder)
+        wishes.check_data(problem)
         if minus is not None:
             chosen = replace(chosen, minus=_class_named(minus, problem.classes))
-
-        def keep(answer: Interpolant) -> Kept:
-            if save is None:
-                return Kept()
-            return _save(answer, problem, load_data_set(data, seed=seed, label=label, data_dir=folder), save)
-
         if settings is None or where is None:
             assert width is not None
-            _construct(problem, chosen, data, seed, width, max_bias, keep, json)
+            _construct(problem, chosen, data, seed, width, max_bias, wishes, json)
         else:
-            _search(problem, chosen, data, seed, settings, where, keep, json)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What became of the files asked for.
-
-    Attributes:
-        document: what `--json` says of them.
-        trouble: why the command ends with 1, None if it does not.
-    """
-
-    document: dict[str, Any] = field(default_factory=dict)
-    trouble: str | None = None
-
-    def end(self) -> None:
-        """Say what went wrong and leave, after the answer has been shown."""
-        if self.trouble is not None:
-            say(f"interlip: {self.trouble}")
-            raise Exit(EXIT_ERROR)
-
-
-Keep: TypeAlias = "Callable[[Interpolant], Kept]"
-
-
-def _save(answer: Interpolant, problem: InterpolationProblem, data: LabelledPoints, folder: str) -> Kept:
-    """The network in a folder, for the points as they are in the data."""
-    from cluster.saved_networks import NotSavedError, save_checked
-    from solvers.conv_threshold_networks import ConvThresholdNetwork
-    from solvers.threshold_networks import ThresholdNetwork
-
-    if not answer.interpolates:
-        missed = f"the network misses {len(answer.missed)} of {answer.points} points"
-        return Kept({"saved": None}, f"not saved: {missed}; {answer.status.advice}")
-    network = answer.network
-    assert isinstance(network, ThresholdNetwork | ConvThresholdNetwork)
-    try:
-        files = save_checked(folder, network.rescaled(data.radius or 1.0), data.points, problem.labels)
-    except NotSavedError as error:
-        return Kept({"saved": None}, str(error))
-    return Kept({"saved": files})
+            _search(problem, chosen, data, seed, settings, where, wishes, json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +181,20 @@ def _search_settings(
     return WidthSearch(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _choice(data: str, conv: bool, shape: str | None, kernel: str | None) -> ConstructionChoice:
+def _choice(
+    data: str, conv: bool, shape: str | None, kernel: str | None, activation: str | None
+) -> ConstructionChoice:
     from tasks.constructions import ConstructionChoice
 
+    if activation not in (None, "threshold", "relu"):
+        raise InputError(f"--activation must be threshold or relu, got {activation!r}")
     sizes = asked_shape(data, conv, shape)
     if sizes is None:
         if kernel is not None:
             raise InputError("--kernel is for --conv")
-        return ConstructionChoice()
+        return ConstructionChoice(activation="relu" if activation == "relu" else "threshold")
+    if activation == "relu":
+        raise InputError("--activation relu is for the fully connected network: leave --conv out")
     sides = None if kernel is None else whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
     side: Any = sides[0] if sides is not None and len(sides) == 1 else sides
     chosen = ConstructionChoice(sizes, side)
@@ -234,7 +216,7 @@ def _construct(
     seed: int,
     width: int,
     max_bias: list[float] | None,
-    keep: Keep,
+    wishes: Wishes,
     json: bool,
 ) -> None:
     """One network at a given width."""
@@ -245,12 +227,12 @@ def _construct(
         raise InputError("--width takes one --max-bias; leave --width out to search over several")
     solver = choice.interpolator(width, biases[0])
     answer = solver.solve(problem, rng=RandomStreams.of(["interpolate", data, seed]).generator("construction"))
-    kept = keep(answer)
+    kept = wishes.fulfil(answer, problem)
     if json:
         emit_json({**answer.to_json(), "max_bias": biases[0], **_size(answer, problem), **kept.document})
     else:
         _show(answer, problem)
-        _show_kept(kept)
+        kept.show()
         if not answer.interpolates and kept.trouble is None:
             say(answer.status.advice)
     kept.end()
@@ -263,7 +245,7 @@ def _search(
     seed: int,
     settings: WidthSearch,
     place: _Place,
-    keep: Keep,
+    wishes: Wishes,
     json: bool,
 ) -> None:
     """The least width, and the smallest of the networks that showed it."""
@@ -281,7 +263,7 @@ def _search(
         seconds=place.seconds,
     )
     answer = result.interpolant
-    kept = Kept() if answer is None else keep(answer)
+    kept = wishes.fulfil(answer, problem)
     if json:
         nothing = {
             "interpolates": None,
@@ -297,7 +279,7 @@ def _search(
     elif answer is not None:
         _show(answer, problem)
         _show_search(result)
-        _show_kept(kept)
+        kept.show()
     kept.end()
     if not result.finished:
         say(f"interlip: {result.advice}")
@@ -321,12 +303,6 @@ def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
     size = f"{share:.3g} times samples x dimension = {samples} x {dimension}"
     print(f"parameters            {network.parameters} ({size})")
     print(f"seconds               {answer.stats['wall_seconds']:.2f}")
-
-
-def _show_kept(kept: Kept) -> None:
-    for form, path in (kept.document.get("saved") or {}).items():
-        if path is not None:
-            print(f"saved, checked        {path} ({form})")
 
 
 def _show_search(result: SearchResult) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.terminal import say
+from cluster.terminal import console, say
 from solvers.errors import InputError, MissingBackendError
 from solvers.norms import FloatArray
 from solvers.threshold_files import StoredNetwork, load_threshold_network, save_threshold_network
@@ -74,7 +75,8 @@ def save_checked(
     with _staging(Path(folder).resolve()) as stage:
         for name, form in (("npz", _npz), ("onnx", _onnx), ("mlflow", _mlflow)):
             try:
-                file, answers = form(stage, network, points)
+                with _told(f"writing the network as {name} and evaluating it on {len(labels)} points"):
+                    file, answers = form(stage, network, points)
             except (MissingBackendError, InputError) as error:
                 if name != "onnx":
                     raise
@@ -108,6 +110,16 @@ def _staging(target: Path) -> Iterator[Path]:
             shutil.rmtree(stage, ignore_errors=True)
 
 
+@contextmanager
+def _told(text: str) -> Iterator[None]:
+    """On a terminal, say what is going on while it lasts."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console().status(text):
+        yield
+
+
 Answers: TypeAlias = tuple[str, NDArray[np.int64]]
 
 
@@ -126,9 +138,15 @@ def _mlflow(stage: Path, network: StoredNetwork, points: FloatArray) -> Answers:
     from tracking.model_store import load_model, save_model
 
     described = {"classes": list(network.classes), "class_of_none": -1}
-    save_model(ClassIndex(network.to_torch()), str(stage / "mlflow"), points[:2], described)
-    predict = load_model(str(stage / "mlflow"))
-    return "mlflow", _in_blocks(predict, points, max(1, BLOCK_NUMBERS // _widest(network)))
+    rows = max(1, BLOCK_NUMBERS // _widest(network))
+    try:
+        save_model(ClassIndex(network.to_torch()), str(stage / "mlflow"), points[:2], described)
+        return "mlflow", _in_blocks(load_model(str(stage / "mlflow")), points, rows)
+    except OSError:
+        raise
+    except Exception as error:  # MLflow and torch's exporter raise many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotSavedError(f"not saved: there is no MLflow model of this network ({reason})") from error
 
 
 def _widest(network: StoredNetwork) -> int:

@@ -8,7 +8,7 @@ import typer
 
 from solvers.errors import InputError
 
-__all__ = ["Conv", "Shape", "asked_shape", "whole_numbers"]
+__all__ = ["Conv", "Shape", "asked_shape", "picture_sizes", "whole_numbers"]
 
 Conv = Annotated[bool, typer.Option("--conv", help="The translation-invariant convolutional network.")]
 Shape = Annotated[str | None, typer.Option(metavar="C,H,W", help="--conv: shape of a point; H = 1 for signals.")]
@@ -31,6 +31,21 @@ def asked_shape(data: str, conv: bool, shape: str | None) -> tuple[int, int, int
         if known is None:
             raise InputError("--conv needs the shape of a point: --shape C,H,W (H = 1 for a 1-D signal)")
         return known
+    return _sizes(shape)
+
+
+def picture_sizes(data: str, shape: str | None) -> tuple[int, int, int] | None:
+    """(C, H, W) of a point as a picture: as asked, or as a named data set knows it; else None.
+
+    Raises:
+        InputError: no shape.
+    """
+    from tasks.constructions import known_shape
+
+    return known_shape(data) if shape is None else _sizes(shape)
+
+
+def _sizes(shape: str) -> tuple[int, int, int]:
     channels, height, width = whole_numbers("--shape", shape, "C,H,W", (3,))
     return channels, height, width
 

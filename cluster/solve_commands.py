@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.picture_files import check_picture_file, write_picture
+from cluster.solve_progress import SolveProgress
 from cluster.study_commands import Debug, Json
 from cluster.terminal import EXIT_BUDGET, Exit, console, emit_json, guarded, say
 from solvers.errors import InputError
@@ -37,6 +39,10 @@ def lipschitz(
     all_outputs: Annotated[
         bool, typer.Option("--all-outputs", help="The largest constant over all outputs: l_p to l_inf.")
     ] = False,
+    activation: Annotated[
+        str | None,
+        typer.Option(help="relu, leaky-relu:SLOPE or abs: what a .pt or .npz file does not say. [relu]"),
+    ] = None,
     gap: Annotated[float, typer.Option(help="Relative gap at which the constant counts as exact.")] = 1e-6,
     time_limit: Annotated[
         float, typer.Option(metavar="S", help="Seconds; an open interval then exits with 3.")
@@ -64,10 +70,11 @@ def lipschitz(
         from solvers.registry import lipschitz_solver_named
 
         exponents = [parse_exponent(text) for text in (p or ["2"])]
-        budget = Budget(seconds=time_limit, relative_gap=gap)
+        progress = SolveProgress(time_limit)
+        budget = Budget(seconds=time_limit, relative_gap=gap, watch=progress.watch)
         if all_outputs and (output is not None or margin is not None or plot is not None):
             raise InputError("--all-outputs excludes --output, --margin and --plot, which are about one output")
-        network = reduce_outputs(load_network(model), output, margin)
+        network = reduce_outputs(load_network(model, activation), output, margin)
         domain = _domain(network, whole, box, center, radius)
         chosen = lipschitz_solver_named(method)
         solver = chosen.certifying() if certify else chosen
@@ -75,17 +82,21 @@ def lipschitz(
         if all_outputs:
             from solvers.vector_outputs import solve_all_outputs
 
-            found = solve_all_outputs(solver, network, exponents, domain, budget=budget)
+            with progress:
+                found = solve_all_outputs(solver, network, exponents, domain, budget=budget)
             answers, outputs = [one.bounds for one in found], [one.output for one in found]
         else:
             problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
             if plot is not None:
                 _check_plot(plot, network)
-            answers = solver.solve_batch(problems, budget=budget)
+            with progress:
+                answers = solver.solve_batch(problems, budget=budget)
         if json:
             extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None, "gap": gap}
             if all_outputs:
                 extra["all_outputs"] = True
+            if activation is not None:
+                extra["activation"] = activation
             documents = [
                 {**answer.to_json(certificate_data=certify), **extra, "output": k}
                 for answer, k in zip(answers, outputs, strict=True)
@@ -109,23 +120,15 @@ def lipschitz(
 
 def _check_plot(path: str, network: ReluNetwork) -> None:
     """Refuse a picture that cannot be drawn before anything is computed."""
-    from pathlib import Path
-
     if network.input_dimension != 2:
         raise InputError(f"--plot draws regions for d = 2 inputs, the network has d = {network.input_dimension}")
-    if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise InputError(f"--plot must name a .png, .pdf or .svg file, got {path!r}")
-    if not Path(path).resolve().parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {Path(path).resolve().parent}")
+    check_picture_file(path)
 
 
 def _draw_regions(path: str, network: ReluNetwork, answers: list[LipschitzBounds]) -> None:
     from tasks.region_figure import region_figure
 
-    try:
-        region_figure(network, answers).savefig(path)
-    except OSError as error:
-        raise InputError(f"--plot {path} cannot be written: {error.strerror or error}") from None
+    write_picture(region_figure(network, answers), path)
     say(f"linear regions drawn in {path}")
 
 

@@ -32,6 +32,10 @@ def verify(
         str, typer.Argument(metavar="RESULT.json", help="What `interlip lipschitz --json` printed; - for stdin.")
     ],
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Your own copy of the network.")],
+    activation: Annotated[
+        str | None,
+        typer.Option(help="relu, leaky-relu:SLOPE or abs: what a .pt or .npz file does not say. [relu]"),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -49,8 +53,10 @@ def verify(
         from solvers.verify import Verdict
 
         documents = _read(result)
-        network = load_network(model)
+        network = load_network(model, activation)
         listed = documents if isinstance(documents, list) else [documents]
+        for document in listed:
+            _check_activation(document, activation)
         found = [_verified(document, network) for document in listed]
         reports = [_report(document, one) for document, one in zip(listed, found, strict=True)]
         if json:
@@ -81,6 +87,15 @@ def _read(path: str) -> Any:
     if isinstance(value, list) and not value:
         raise InputError(f"{path} holds an empty list of results")
     return value
+
+
+def _check_activation(document: Any, activation: str | None) -> None:
+    """The result speaks of the network that the caller has, by the caller's own word."""
+    from solvers.activations import parse_activation
+
+    said = document.get("activation") if isinstance(document, dict) else None
+    if isinstance(said, str) and parse_activation(said) != parse_activation(activation or "relu"):
+        raise InputError(f"the result is about a network of {said}: pass --activation {said} if that is what yours is")
 
 
 def _verified(document: Any, network: ReluNetwork) -> Verification:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from solvers.errors import InputError
 
-__all__ = ["Budget", "Deadline"]
+__all__ = ["Budget", "Deadline", "Watch"]
 
 DEFAULT_RELATIVE_GAP = 1e-6
+
+# Is told p and the bounds so far, now and then while a solve runs.
+Watch: TypeAlias = Callable[[float, float, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,13 @@ class Budget:
         seconds: wall time; `math.inf` for none. Zero is allowed: the solver answers with what costs nothing.
         nodes: nodes, regions or subsets a search may expand; `None` for no limit.
         relative_gap: EXACT is claimed when `upper - lower <= relative_gap * upper`.
+        watch: who is told of progress by the methods that can; changes nothing in an answer.
     """
 
     seconds: float = math.inf
     nodes: int | None = None
     relative_gap: float = DEFAULT_RELATIVE_GAP
+    watch: Watch | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.seconds >= 0:
@@ -34,6 +41,10 @@ class Budget:
             raise InputError(f"a node limit must be at least 0, got {self.nodes}")
         if not 0 <= self.relative_gap < math.inf:
             raise InputError(f"a relative gap must be a finite number >= 0, got {self.relative_gap}")
+
+    def within(self, seconds: float) -> Budget:
+        """The same limits with another time."""
+        return replace(self, seconds=seconds)
 
     def start(self) -> Deadline:
         """Start the clock."""
@@ -64,3 +75,8 @@ class Deadline:
     @property
     def is_over(self) -> bool:
         return self.elapsed >= self.budget.seconds
+
+    def tell(self, p: float, lower: float, upper: float) -> None:
+        """Report the bounds so far to whoever watches."""
+        if self.budget.watch is not None:
+            self.budget.watch(p, lower, upper)

@@ -1,14 +1,15 @@
 """Interpolating networks as scikit-learn classifiers: they fit every training point exactly, or say which they miss.
 
 Example:
+    >>> import numpy as np
     >>> from sklearn.datasets import load_digits
     >>> from solvers import InterpolatingClassifier, InterpolatingConvClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = InterpolatingClassifier(width=300, random_state=0).fit(X, y)
-    >>> model.score(X, y)
+    >>> InterpolatingClassifier(width=300, random_state=0).fit(X, y).score(X, y)
     1.0
-    >>> shifted = X.reshape(-1, 8, 8)[:, :, [7, 0, 1, 2, 3, 4, 5, 6]].reshape(-1, 64)
+    >>> X, y = X[:200], y[:200]
     >>> conv = InterpolatingConvClassifier(shape=(1, 8, 8), kernel=3, width=60, random_state=0).fit(X, y)
+    >>> shifted = np.roll(X.reshape(-1, 8, 8), (3, 1), axis=(1, 2)).reshape(-1, 64)
     >>> conv.score(shifted, y)
     1.0
 """
@@ -16,7 +17,6 @@ Example:
 from __future__ import annotations
 
 import abc
-import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,18 +36,14 @@ from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart, SearchState, WidthSearch
+from solvers.neuron_margins import detector_margins
 from solvers.norms import FloatArray
 from solvers.problems import InterpolationProblem
-from solvers.threshold_files import StoredNetwork
-from solvers.threshold_networks import ThresholdNetwork
 
 __all__ = ["InterpolatingClassifier", "InterpolatingConvClassifier"]
 
 # lambda at a given width; data are scaled to radius 1.
 MAX_BIAS = 0.5
-
-# Numbers in a layer's output for one block of points.
-BLOCK_NUMBERS = 2**21
 
 Maker: TypeAlias = Callable[[int, float], AbstractInterpolator]
 
@@ -123,7 +119,7 @@ class _AbstractInterpolating(ClassifierMixin, BaseEstimator, abc.ABC):  # type: 
         """
         check_is_fitted(self)
         points = validate_data(self, X, dtype=np.float64, reset=False)
-        found = _class_margins(self.network_, points, self.device)
+        found = detector_margins(self.network_, points, self.device)
         if found.shape[1] > 1:
             return found
         one: FloatArray = found[:, 0]
@@ -293,26 +289,6 @@ class InterpolatingConvClassifier(_AbstractInterpolating):
     def _maker(self, dimension: int) -> Maker:
         shape = (1, 1, dimension) if self.shape is None else self.shape
         return lambda width, bias: Convolutional(width, bias, shape, self.kernel, self.minus, device=self.device)
-
-
-def _class_margins(network: StoredNetwork, points: FloatArray, device: str) -> FloatArray:
-    """The largest margin of every detector's neurons (N, detectors); without neurons less than any neuron can have."""
-    import torch
-
-    module: Any = network.to_torch(device)
-    positions = 1 if isinstance(network, ThresholdNetwork) else network.shape[1] * network.shape[2]
-    features = network.first_layer_width * positions
-    rows = max(1, BLOCK_NUMBERS // (max(network.first_layer_width, network.second_layer_width) * positions))
-    found = np.full((len(points), len(network.masks)), -1.0 - features)
-    ends = np.cumsum((0, *network.second_layer_widths)).tolist()
-    with torch.inference_mode():
-        for start in range(0, len(points), rows):
-            block = torch.tensor(points[start : start + rows], dtype=torch.float64, device=device)
-            values = module.margins(block).cpu().numpy()
-            for k, (first, last) in enumerate(itertools.pairwise(ends)):
-                if last > first:
-                    found[start : start + rows, k] = values[:, first:last].max(axis=1)
-    return found
 
 
 def _radius(points: FloatArray) -> float:

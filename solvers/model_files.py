@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from solvers.activations import RELU, network_with_slopes, parse_activation
 from solvers.errors import InputError
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
@@ -17,12 +18,15 @@ __all__ = ["load_network", "save_network"]
 KINDS = (".npz", ".onnx", ".pt", ".pth")
 
 
-def load_network(path: str | Path) -> ReluNetwork:
+def load_network(path: str | Path, activation: str | None = None) -> ReluNetwork:
     """Read a ReLU network.
 
     Args:
         path: `.npz` with W0, b0, W1, b1, ... (W_l of shape (outputs, inputs)); `.pt` or `.pth`, the state_dict of a
-            Sequential of Linear and ReLU; `.onnx`, a chain of affine nodes and Relu.
+            Sequential of Linear and ReLU; `.onnx`, a chain of affine nodes and Relu, LeakyRelu or Abs.
+        activation: of all hidden layers, as `solvers.activations.parse_activation` reads it; ReLU when left out. A
+            state_dict holds no activations, so a network of LeakyReLU must be called one here; an .onnx file says
+            itself what it holds.
     Raises:
         InputError: one sentence that says what is wrong with the file.
     """
@@ -35,8 +39,11 @@ def load_network(path: str | Path) -> ReluNetwork:
     if kind == ".onnx":
         from solvers.onnx_files import read_onnx
 
+        if activation is not None:
+            raise InputError(f"{path} says itself which activations it holds: leave the activation out")
         return read_onnx(file)
-    return _read_npz(file) if kind == ".npz" else _read_torch(file)
+    slope = RELU if activation is None else parse_activation(activation)
+    return _read_npz(file, slope) if kind == ".npz" else _read_torch(file, slope)
 
 
 def save_network(network: ReluNetwork, path: str | Path) -> None:
@@ -54,7 +61,7 @@ def save_network(network: ReluNetwork, path: str | Path) -> None:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _read_npz(file: Path) -> ReluNetwork:
+def _read_npz(file: Path, slope: float) -> ReluNetwork:
     try:
         # Opened here, for numpy leaves the file of a torn archive open.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -75,10 +82,10 @@ def _read_npz(file: Path) -> ReluNetwork:
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
             raise InputError(f"{file}: array {name} must hold real numbers, it has type {array.dtype}")
-    return _network(file, [arrays[f"W{k}"] for k in range(depth)], [arrays[f"b{k}"] for k in range(depth)])
+    return _network(file, [arrays[f"W{k}"] for k in range(depth)], [arrays[f"b{k}"] for k in range(depth)], slope)
 
 
-def _read_torch(file: Path) -> ReluNetwork:
+def _read_torch(file: Path, slope: float) -> ReluNetwork:
     import torch
 
     try:
@@ -113,12 +120,14 @@ def _read_torch(file: Path) -> ReluNetwork:
             raise InputError(f"{file}: {prefix}{number} is not a Linear layer; only Linear and ReLU are supported")
         weights.append(part["weight"])
         biases.append(part.get("bias", np.zeros(part["weight"].shape[0])))
-    return _network(file, weights, biases)
+    if all(value.dtype == torch.float32 for value in state.values()):
+        slope = float(np.float32(slope))  # as torch computes it
+    return _network(file, weights, biases, slope)
 
 
-def _network(file: Path, weights: list[Any], biases: list[Any]) -> ReluNetwork:
+def _network(file: Path, weights: list[Any], biases: list[Any], slope: float) -> ReluNetwork:
     try:
-        return ReluNetwork(weights, biases)
+        return network_with_slopes(weights, biases, [slope] * (len(weights) - 1))
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
 

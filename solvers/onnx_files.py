@@ -1,4 +1,4 @@
-"""ONNX files as ReLU networks: chains of Gemm, MatMul, Add, Conv, Flatten and Relu.
+"""ONNX files as ReLU networks: chains of Gemm, MatMul, Add, Conv, Flatten and Relu, LeakyRelu or Abs.
 
 Weights are read as stored and widened to float64; consecutive affine nodes are multiplied out, a convolution becomes
 its (dense) matrix. A graph that branches, or holds any other node, is refused by name. Needs the extra `onnx`.
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from solvers.activations import ABSOLUTE_VALUE, RELU, network_with_slopes
 from solvers.errors import InputError, MissingBackendError
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
@@ -22,7 +23,7 @@ __all__ = ["read_onnx", "write_onnx"]
 
 # A dense matrix of this many entries takes 800 MB; nothing exact is possible far below it.
 MOST_ENTRIES = 10**8
-SUPPORTED = "Gemm, MatMul, Add, Sub, Conv, Flatten, Reshape, Identity, Dropout and Relu"
+SUPPORTED = "Gemm, MatMul, Add, Sub, Conv, Flatten, Reshape, Identity, Dropout, Relu, LeakyRelu and Abs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +66,20 @@ def read_onnx(path: str | Path) -> ReluNetwork:
         raise InputError(f"{path} is not a readable ONNX model: {type(error).__name__}") from None
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
-        raise InputError(
-            f"{path} must have one input and one output, it has {len(inputs)} and {len(graph.output)}"
-        )
+        raise InputError(f"{path} must have one input and one output, it has {len(inputs)} and {len(graph.output)}")
     shape = _sample_shape(inputs[0], path)
     flow = _Flow(inputs[0].name, shape, None, np.zeros(math.prod(shape)))
     weights: list[FloatArray] = []
     biases: list[FloatArray] = []
+    slopes: list[float] = []
     for node in graph.node:
         if node.op_type == "Constant":
             constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
             continue
         if flow.name not in node.input:
             raise InputError(f"{path}: node {node.name or node.op_type} leaves the chain; branches are not supported")
-        if node.op_type == "Relu":
+        if node.op_type in ("Relu", "LeakyRelu", "Abs"):
+            slopes.append(_slope(node))
             weights.append(np.eye(flow.size) if flow.matrix is None else flow.matrix)
             biases.append(flow.offset)
             flow = _Flow(node.output[0], flow.shape, None, np.zeros(flow.size))
@@ -88,7 +89,14 @@ def read_onnx(path: str | Path) -> ReluNetwork:
         raise InputError(f"{path}: the output is not the end of the chain; branches are not supported")
     weights.append(np.eye(flow.size) if flow.matrix is None else flow.matrix)
     biases.append(flow.offset)
-    return ReluNetwork(weights, biases)
+    return network_with_slopes(weights, biases, slopes)
+
+
+def _slope(node: Any) -> float:
+    """The slope of an activation below 0."""
+    if node.op_type == "LeakyRelu":
+        return next((float(a.f) for a in node.attribute if a.name == "alpha"), float(np.float32(0.01)))
+    return RELU if node.op_type == "Relu" else ABSOLUTE_VALUE
 
 
 def _sample_shape(value: Any, path: str | Path) -> tuple[int, ...]:

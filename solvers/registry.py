@@ -10,6 +10,7 @@ from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.portfolio import Portfolio
 from solvers.lipschitz.propagation import Propagation
@@ -27,7 +28,9 @@ _METHODS: tuple[AbstractLipschitzSolver, ...] = (
     Propagation(),
     NormProduct(),
 )
-_ALL: tuple[AbstractLipschitzSolver, ...] = (Portfolio(_METHODS), *_METHODS)
+# Slower than branch and bound, and exact in another way: for those who ask for a second opinion.
+_BY_NAME_ONLY: tuple[AbstractLipschitzSolver, ...] = (MixedInteger(),)
+_ALL: tuple[AbstractLipschitzSolver, ...] = (Portfolio(_METHODS), *_METHODS, *_BY_NAME_ONLY)
 
 LIPSCHITZ_SOLVERS: dict[str, AbstractLipschitzSolver] = {solver.name: solver for solver in _ALL}
 

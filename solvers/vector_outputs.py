@@ -72,7 +72,7 @@ def solve_all_outputs(
             for i in range(len(exponents))
             if not found[i] or products[k, i] > max(answer.lower for answer in found[i].values())
         ]
-        share = Budget(deadline.remaining / (len(order) - place), limits.nodes, limits.relative_gap)
+        share = limits.within(deadline.remaining / (len(order) - place))
         problems = [LipschitzProblem(single[k], exponents[i], domain) for i in asked]
         if problems:
             for i, answer in zip(asked, solver.solve_batch(problems, budget=share), strict=True):

@@ -8,7 +8,7 @@ from solvers.errors import InputError
 from solvers.interpolants import Interpolant
 from solvers.interpolation._base import AbstractInterpolator, detected_classes
 from solvers.interpolation.convolutional import Convolutional
-from solvers.interpolation.fully_connected import FullyConnected
+from solvers.interpolation.fully_connected import Activation, FullyConnected
 from solvers.interpolation.width_search import Restart
 from solvers.problems import InterpolationProblem
 from tasks.seeding import RandomStreams
@@ -33,11 +33,13 @@ class ConstructionChoice:
         shape: (C, H, W) of a point for the convolutional construction, else None.
         kernel: side k or sides (kh, kw) of its kernels; the full size when None.
         minus: for two classes, the label of the covered one; the last in sorted order when None.
+        activation: of the fully connected construction.
     """
 
     shape: tuple[int, int, int] | None = None
     kernel: int | tuple[int, int] | None = None
     minus: object = None
+    activation: Activation = "threshold"
 
     def interpolator(self, width: int, max_bias: float) -> AbstractInterpolator:
         """The construction with its settings.
@@ -48,7 +50,9 @@ class ConstructionChoice:
         if self.shape is None:
             if self.kernel is not None:
                 raise InputError("a kernel is for the convolutional construction: give the shape of a point too")
-            return FullyConnected(width, max_bias, self.minus)
+            return FullyConnected(width, max_bias, self.minus, activation=self.activation)
+        if self.activation != "threshold":
+            raise InputError("the convolutional construction has threshold neurons only")
         return Convolutional(width, max_bias, self.shape, self.kernel, self.minus)
 
     def check(self, problem: InterpolationProblem) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pandas as pd
 from pydantic import Field
 
-from solvers.interpolation.fully_connected import FullyConnected
+from solvers.interpolation.fully_connected import Activation, FullyConnected
 from tasks.data_sets import load_problem
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext, SummaryTable
 from tasks.seeding import RandomStreams
@@ -30,6 +30,7 @@ class InterpolationConfig(Config):
         max_bias: lambda.
         radius: the data are scaled to this R = max ||x||_2.
         minus: for two classes the covered one, by its place in sorted order.
+        activation: of both hidden layers; the random draws are the same for all.
     """
 
     data: str
@@ -40,6 +41,7 @@ class InterpolationConfig(Config):
     label: str | None = None
     radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     minus: Literal[0, 1] = 1
+    activation: Activation = "threshold"
 
 
 class Interpolation(AbstractExperiment[InterpolationConfig]):
@@ -48,6 +50,7 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
     name = "interpolation"
     summary = "success and second-layer width of the interpolation algorithm over width and maximal bias"
     config_type = InterpolationConfig
+    not_random = frozenset({"activation"})
     columns: ClassVar[Mapping[str, str]] = {
         "interpolates": "whether the exported network gives every point its label",
         "second_layer_width": "neurons of all second layers together",
@@ -154,7 +157,7 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
 
 KNOWN_SIZES = {"mnist": 70000, "digits": 1797}
 # Besides data, width and maximal bias: what makes an interpolation another one.
-VARIANTS = ("construction", "data_seed", "label", "radius", "minus")
+VARIANTS = ("construction", "data_seed", "label", "radius", "minus", "activation")
 
 
 def _questions(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -175,4 +178,4 @@ def _problem(config: InterpolationConfig, context: RunContext) -> Any:
 
 def _interpolator(config: InterpolationConfig, classes: tuple[object, ...]) -> FullyConnected:
     minus = classes[config.minus] if len(classes) == 2 else None
-    return FullyConnected(config.width, config.max_bias, minus)
+    return FullyConnected(config.width, config.max_bias, minus, activation=config.activation)

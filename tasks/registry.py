@@ -6,9 +6,11 @@ import difflib
 from typing import Any
 
 from solvers.errors import InputError
+from tasks.complexity import Complexity
 from tasks.experiment import AbstractExperiment
 from tasks.interpolation import Interpolation
 from tasks.lipschitz_monte_carlo import LipschitzMonteCarlo
+from tasks.memorizer_robustness import MemorizerRobustness
 from tasks.shifts_experiment import Shifts
 
 __all__ = ["EXPERIMENTS", "experiment_named"]
@@ -16,6 +18,8 @@ __all__ = ["EXPERIMENTS", "experiment_named"]
 _ALL: tuple[AbstractExperiment[Any], ...] = (
     LipschitzMonteCarlo(),
     Interpolation(),
+    MemorizerRobustness(),
+    Complexity(),
     Shifts(),
 )
 

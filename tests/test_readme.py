@@ -18,7 +18,7 @@ def readme(root: Path) -> str:
 
 
 def test_the_example_gives_the_constant(readme: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
     space: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), space)
     lower, upper, status, *_ = capsys.readouterr().out.split()
@@ -26,6 +26,12 @@ def test_the_example_gives_the_constant(readme: str, capsys: pytest.CaptureFixtu
     assert float(lower) == pytest.approx(np.sqrt(17), rel=1e-9)
     assert float(upper) == pytest.approx(np.sqrt(17), rel=1e-9)
     assert status == "exact"
+
+
+def test_the_estimator_fits_every_point(readme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, example = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "1.0\n"
 
 
 def test_its_commands_and_options_exist(readme: str) -> None:

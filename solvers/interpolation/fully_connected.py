@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,24 +22,29 @@ from solvers.interpolation.bit_features import (
 )
 from solvers.interpolation.bit_instructions import LANES
 from solvers.interpolation.covering_layer import cover_class
+from solvers.interpolation.relu_layer import cover_with_relu, relu_features
+from solvers.norms import FloatArray
 from solvers.problems import InterpolationProblem
+from solvers.relu_classifiers import ReluClassifier
 from solvers.threads import allowed_threads, spread
 from solvers.threshold_networks import ThresholdNetwork
 
-__all__ = ["FullyConnected"]
+__all__ = ["Activation", "FullyConnected"]
 
 Rows = NDArray[np.int64]
+Activation: TypeAlias = Literal["threshold", "relu"]
 
 
 @dataclass(frozen=True)
 class FullyConnected(AbstractInterpolator):
-    """Two hidden layers of threshold neurons; one second layer per class, one against the rest.
+    """Two hidden layers of threshold or ReLU neurons; one second layer per class, one against the rest.
 
     Attributes:
         width: n, neurons of the first layer.
         max_bias: lambda; first-layer biases are uniform on [-lambda, lambda].
         minus: for two classes, the label of the covered class "-"; the last one in sorted order when left out.
         device: torch device for the first layer's products and for the evaluation.
+        activation: of both hidden layers; "relu" gives a `ReluClassifier`, whose Lipschitz constant can be computed.
         threads: that share one construction; when left out as many as torch may use, which workers set to their
             number of CPUs. The network is the same for all.
     Source: [DFG24], Algorithm 2.
@@ -50,6 +55,7 @@ class FullyConnected(AbstractInterpolator):
     minus: object = None
     device: str = "cpu"
     threads: int | None = None
+    activation: Activation = "threshold"
     name: ClassVar[str] = "fully-connected"
     summary: ClassVar[str] = "random first layer, second layer by covering one class after the other"
 
@@ -57,6 +63,8 @@ class FullyConnected(AbstractInterpolator):
         check_first_layer(self.width, self.max_bias)
         if self.threads is not None and self.threads < 1:
             raise InputError(f"a construction needs at least one thread, got {self.threads}")
+        if self.activation not in get_args(Activation):
+            raise InputError(f"the activation must be {' or '.join(get_args(Activation))}, got {self.activation!r}")
 
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction:
         started = time.perf_counter()
@@ -64,6 +72,8 @@ class FullyConnected(AbstractInterpolator):
         detectors = detected_classes(problem, self.minus)
         weights = rng.standard_normal((n, d))
         biases = rng.uniform(-self.max_bias, self.max_bias, size=n)
+        if self.activation == "relu":
+            return self._relu(problem, weights, biases, rng)
         rows, starts = block_rows([np.flatnonzero(problem.labels == k) for k in range(len(problem.classes))])
         features = informative_order(problem.points, weights, biases)
         threads = allowed_threads(self.threads)
@@ -94,3 +104,32 @@ class FullyConnected(AbstractInterpolator):
         }
         network = ThresholdNetwork(weights, biases, tuple(masks), tuple(thresholds), detectors, problem.classes)
         return Construction(network, tuple(centres), stats)
+
+    def _relu(
+        self, problem: InterpolationProblem, weights: FloatArray, biases: FloatArray, rng: np.random.Generator
+    ) -> Construction:
+        """The same with sigma the ReLU, from the same draws."""
+        started = time.perf_counter()
+        detectors = detected_classes(problem, self.minus)
+        features, slack = relu_features(problem.points, weights, biases)
+        featured = time.perf_counter()
+        found = []
+        for k in detectors:
+            mine = problem.labels == k
+            order = rng.permutation(int(mine.sum())).tolist()
+            found.append(cover_with_relu(features, slack, np.flatnonzero(mine), np.flatnonzero(~mine), order))
+        stats = {
+            "candidates": float(sum(detector.tried for detector in found)),
+            "feature_seconds": featured - started,
+            "cover_seconds": time.perf_counter() - featured,
+        }
+        network = ReluClassifier(
+            weights,
+            biases,
+            tuple(pack_bits(detector.masks) for detector in found),
+            tuple(detector.thresholds for detector in found),
+            tuple(detector.offset for detector in found),
+            detectors,
+            problem.classes,
+        )
+        return Construction(network, tuple(detector.centres for detector in found), stats)

@@ -39,6 +39,8 @@ class AbstractLipschitzSolver(abc.ABC):
     summary: ClassVar[str]
     gives: ClassVar[Gives]
     exact: ClassVar[bool] = False
+    # Relative width down to which an exact method closes its interval, whatever gap is asked for.
+    resolution: ClassVar[float] = 1e-9
     domains: ClassVar[tuple[type[Domain], ...]]
 
     def refuses(self, problem: LipschitzProblem) -> str | None:
@@ -98,7 +100,7 @@ class AbstractLipschitzSolver(abc.ABC):
         deadline = budget.start()
         answers: list[LipschitzBounds] = []
         for problem, rng in zip(problems, rngs, strict=True):
-            left = Budget(deadline.remaining / (len(problems) - len(answers)), budget.nodes, budget.relative_gap)
+            left = budget.within(deadline.remaining / (len(problems) - len(answers)))
             answers.append(self._solve(problem, left, rng))
         return answers
 

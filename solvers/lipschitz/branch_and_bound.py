@@ -217,6 +217,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             if budget.nodes is not None:
                 steps = min(steps, max(1, (budget.nodes - counts["nodes"]) // room))
             rounds += 1
+            deadline.tell(problem.p, incumbent.lower, max(settled, -queue[0][0]))
             nodes: list[Node] = []
             while queue and len(nodes) < room:
                 node = heapq.heappop(queue)[2]

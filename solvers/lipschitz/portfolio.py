@@ -61,8 +61,7 @@ class Portfolio(AbstractLipschitzSolver):
                 if not mine:
                     continue
                 last = all(len(plans[i]) == stage + 1 or not choices[i].exact for i in mine)
-                limit = _limit(deadline, len(mine), len(waiting), last)
-                left = Budget(limit, budget.nodes, budget.relative_gap)
+                left = budget.within(_limit(deadline, len(mine), len(waiting), last))
                 answers = member.solve_batch([problems[i] for i in mine], budget=left, rngs=[rngs[i] for i in mine])
                 for i, answer in zip(mine, answers, strict=True):
                     found[i].append(answer)

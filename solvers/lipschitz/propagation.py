@@ -41,18 +41,12 @@ def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = Non
 
 def undecided_neurons(problem: LipschitzProblem) -> int:
     """Hidden neurons that propagated ranges leave undecided on a domain that is its own bounded piece."""
-    from solvers.lipschitz.propagation_kernels import propagate
-    from solvers.lipschitz.search_nodes import PieceArrays
+    from solvers.lipschitz.search_nodes import PieceArrays, root_node
 
     (piece,) = bounded_pieces(problem)
-    kernel = PieceArrays.of(piece, None).kernel
-    shape, k = kernel.biases.shape, len(kernel.low)
-    signs = np.zeros(shape, dtype=np.int8)
-    ranges = np.full(shape, -np.inf), np.full(shape, np.inf)
-    lines = np.empty((*shape, k + 1)), np.empty((*shape, k + 1)), np.empty(shape)
-    layers = kernel.weights, kernel.biases, kernel.widths, kernel.group, kernel.turn
-    propagate(*layers, kernel.low, kernel.high, signs, *ranges, *lines)
-    return sum(int((row[:width] == 0).sum()) for row, width in zip(signs, problem.network.widths, strict=True))
+    nodes = root_node([PieceArrays.of(piece, None)], 0, -np.inf, np.inf).nodes
+    widths = problem.network.widths
+    return sum(int((row[:n] == 0).sum()) for node in nodes for row, n in zip(node.signs, widths, strict=True))
 
 
 @dataclass(frozen=True)

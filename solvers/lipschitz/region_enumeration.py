@@ -166,6 +166,8 @@ class RegionEnumeration(AbstractLipschitzSolver):
                 if lists is not None and not _list_regions(stream, listed, MOST_CERTIFIED - met):
                     lists = None
                 steps = _next_steps(steps, deadline.elapsed - before)
+                for q, problem in case.problems.items():
+                    deadline.tell(problem.p, case.lower.get(q, 0.0), math.inf)
             met, cells, passed = met + stream.regions, cells + stream.steps, passed + stream.passed
             signs += stream.exact_signs
             if not finished:

@@ -61,10 +61,13 @@ def test_a_margin_of_a_trained_network_is_exact_on_a_box_and_proved_again(digits
     where = ["--center", str(folder / "sample.txt"), "--radius", "0.05", "--margin", str(first), str(second)]
     exponents = [part for p in ("inf", "2", "1") for part in ("--p", p)]
     start = time.perf_counter()
-    answer = run("lipschitz", str(folder / "digits.npz"), *where, *exponents, "--json")
+    answer = run("lipschitz", str(folder / "digits.npz"), *where, *exponents, "--certify", "--json")
     seconds = time.perf_counter() - start
     assert answer.exit_code == 0, answer.output
     assert seconds < 60
+    (folder / "result.json").write_text(answer.stdout)
+    checked = run("verify", str(folder / "result.json"), "--model", str(folder / "digits.npz"))
+    assert checked.exit_code == 0, checked.output
     documents = json.loads(answer.stdout)
     margin = digits["network"].margin(first, second)
     rng = np.random.default_rng(0)

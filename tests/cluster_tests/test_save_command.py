@@ -121,6 +121,29 @@ def test_no_room_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.iterdir())
 
 
+def test_trouble_of_mlflow_loses_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tracking import model_store
+
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("the exporter gave up\nat length")
+
+    monkeypatch.setattr(model_store, "save_model", broken)
+    code, document, errors = invoke("moons:60", "--width", "100", "--save", str(tmp_path / "net"))
+    assert code == 1
+    assert document["interpolates"] is True
+    assert errors.strip() == (
+        "interlip: not saved: there is no MLflow model of this network (the exporter gave up)"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_without_an_answer_saves_nothing(tmp_path: Path) -> None:
+    code, document, _ = invoke("moons:60", "--max-width", "3", "--save", str(tmp_path / "net"))
+    assert code == 3
+    assert document["saved"] is None
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("place", "said"), [("full", "not empty"), ("file", "is a file"), ("file/net", "nothing can be written")]
 )

@@ -20,6 +20,7 @@ STUDIES: dict[str, tuple[int, list[str]]] = {
     "digits": (1000, ["sweeps.digits.replicates=1", "sweeps.digits.grid.width=[50, 400]"]),
     "mnist": (150, ["sweeps.mnist.replicates=1", "sweeps.mnist.grid.width=[100]", "sweeps.mnist.grid.max_bias=[0, 1]"]),
     "mnist-size": (126, ["sweeps.size.replicates=1", 'sweeps.size.grid.data=["mnist:1000", "mnist:5000"]']),
+    "memorizer-robustness": (960, ["sweeps.planar.replicates=2", "sweeps.planar.grid.width=[40, 80]"]),
 }
 FIGURES = {
     "moons": {"interpolation_moons_1000_0_05.png"},
@@ -27,6 +28,7 @@ FIGURES = {
     "digits": {"interpolation_digits.png"},
     "mnist": {"interpolation_mnist.png"},
     "mnist-size": {"interpolation_sizes_mnist.png"},
+    "memorizer-robustness": {"memorizer_robustness_moons_100.png", "memorizer_robustness_lines_100.png"},
 }
 
 

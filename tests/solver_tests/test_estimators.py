@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import pickle
 import warnings
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from solvers import InterpolatingClassifier, InterpolatingConvClassifier
+from solvers import InterpolatingClassifier, InterpolatingConvClassifier, estimators
 from solvers.threshold_networks import NO_CLASS
 from tests.strategies import DETERMINISTIC, labelled_clouds
 
@@ -153,6 +154,12 @@ def test_it_works_in_a_pipeline_and_as_a_pickle() -> None:
 def test_wrong_parameters_are_one_sentence(model: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         model.fit(np.eye(6), list("ababab"))
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    found = doctest.testmod(estimators)
+    assert found.attempted > 10
+    assert found.failed == 0
 
 
 def test_what_no_network_can_fit_is_named() -> None:

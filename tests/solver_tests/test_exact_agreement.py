@@ -19,13 +19,14 @@ from solvers.networks import ReluNetwork
 from solvers.norms import dual_exponent
 from solvers.registry import LIPSCHITZ_SOLVERS
 from solvers.results import Status
-from tests.exact_methods import EXACT, assert_agreement, assert_interval_holds, solved, some_box
+from tests.exact_methods import ALL_EXACT, EXACT, assert_agreement, assert_interval_holds, solved, some_box
 from tests.instances import Instance, instances
 from tests.lp_enumeration import lipschitz_by_lp
 from tests.strategies import DETERMINISTIC, domains, gaussian_network, relu_networks
 from tests.traps import P_VALUES, Trap, deep_zero_bias, traps, whole_numbers
 
 INSTANCES = instances()
+QUICK = {name: solver for name, solver in LIPSCHITZ_SOLVERS.items() if name != "mixed-integer"}
 BUDGETS = [
     *(Budget(seconds=seconds) for seconds in (0.0, 0.01, 0.05)),
     *(Budget(nodes=nodes) for nodes in (0, 1, 4, 20)),
@@ -75,6 +76,13 @@ def test_degenerate_networks(problem: tuple[ReluNetwork, Domain]) -> None:
 @given(gaussian_problems(4, 10))
 def test_hundreds_of_gaussian_networks(problem: tuple[ReluNetwork, Domain]) -> None:
     assert_agreement(*problem)
+
+
+@pytest.mark.slow
+@settings(DETERMINISTIC, max_examples=200)
+@given(gaussian_problems(3, 6) | degenerate_problems(3, 5))
+def test_hundreds_of_networks_with_mixed_integer_programs(problem: tuple[ReluNetwork, Domain]) -> None:
+    assert_agreement(*problem, methods=ALL_EXACT)
 
 
 @pytest.mark.slow
@@ -154,7 +162,7 @@ def judged() -> list[Trap]:
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
-@pytest.mark.parametrize("solver", LIPSCHITZ_SOLVERS.values(), ids=LIPSCHITZ_SOLVERS)
+@pytest.mark.parametrize("solver", QUICK.values(), ids=QUICK)
 def test_never_wrong_under_any_budget(solver: AbstractLipschitzSolver, budget: Budget) -> None:
     for trap in judged():
         for p, answer in solved(

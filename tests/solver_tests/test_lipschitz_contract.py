@@ -42,7 +42,7 @@ def test_the_interval_holds_the_truth(solver: AbstractLipschitzSolver, instance:
         assert answer.upper >= truth * (1 - 1e-14)
         if solver.exact:
             assert answer.status is Status.EXACT
-            assert answer.upper - answer.lower <= 1e-9 * truth
+            assert answer.upper - answer.lower <= solver.resolution * truth
         if Gives.UPPER not in solver.gives:
             assert math.isinf(answer.upper)
 

@@ -1,0 +1,232 @@
+"""Exact constants for p = 1 and p = inf by mixed-integer programs: any depth, on boxes and on all of R^d.
+
+For p = 1 the constant is the largest of the 2d values max +-d_k f, for p = inf the largest ||grad f||_1; both are
+linear in the model of `big_m_model`, on every bounded piece of the domain (`solvers.facets`).
+
+A solver's optimum is a lower bound only once its pattern has a proved interior, at a point that passes
+`witness_bound`. A pattern without one is cut off, with all that share the reason, and the program is solved again
+(`strict_interior`). What cannot be decided either way is cut off too and enters the upper bound. Upper bounds are the
+solver's own, in float64: each is raised by SAFETY times the constant, ten times the tolerances that are asked of it.
+
+Source: Jordan and Dimakis 2020 (LipMIP); the strict interior is design, section 2.3.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from solvers.budget import Budget, Deadline
+from solvers.domains import Box, WholeSpace
+from solvers.facets import bounded_pieces
+from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.big_m_model import GradientModel, Objective
+from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.mip_backends import check_backend, run_program
+from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.sampling import Sampling
+from solvers.lipschitz.strict_interior import Conflict, judge_pattern
+from solvers.norms import vector_norm
+from solvers.problems import LipschitzProblem
+from solvers.regions import ActivationPattern
+from solvers.results import LipschitzBounds, Status, Witness
+from solvers.witnesses import rounding_slack, witness_bound
+
+__all__ = ["MixedInteger"]
+
+SAMPLES = 4096
+SAFETY = 1e-8
+# Gap left to the solver, and the improvement that a new incumbent must bring: together below 1e-7.
+SOLVER_GAP = 1e-9
+LEAST_STEP = 4e-8
+
+
+@dataclass(frozen=True)
+class MixedInteger(AbstractLipschitzSolver):
+    """Exact for p = 1 and p = inf up to a relative 1e-7; when time ends, the bounds that are proved by then.
+
+    Attributes:
+        backend: HIGHS, SCIP or GUROBI.
+    """
+
+    backend: str = "HIGHS"
+    name: ClassVar[str] = "mixed-integer"
+    summary: ClassVar[str] = "exact for p = 1 and p = inf, any depth: mixed-integer programs through cvxpy"
+    gives: ClassVar[Gives] = Gives.BOTH
+    exact: ClassVar[bool] = True
+    resolution: ClassVar[float] = 1e-7
+    domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
+
+    def refuses(self, problem: LipschitzProblem) -> str | None:
+        if problem.p != 1 and not math.isinf(problem.p):
+            return "the length of a gradient is piecewise linear for p = 1 and p = inf only; ask branch-and-bound"
+        return super().refuses(problem)
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        check_backend(self.backend)
+        search = _Search(problem, self.backend, budget, budget.start())
+        if problem.network.depth == 0:
+            piece = bounded_pieces(problem)[0]
+            search.offer(*piece.lower_bound(0.5 * piece.box.lower + 0.5 * piece.box.upper))
+            upper = float(vector_norm(problem.network.weights[0][0], problem.dual_p)) * (1 + 1e-14)
+        elif search.is_over():
+            upper = math.inf
+        else:
+            start = Sampling(SAMPLES).solve(problem, budget=Budget(search.deadline.remaining), rng=rng)
+            search.offer(start.lower, start.witness)
+            upper = search.run()
+        if 0 < upper < math.inf and search.lower == 0 and not search.is_over():
+            # No tolerance tells a constant of 0 from a small one: whether it is 0 is settled by exact arithmetic.
+            left = Budget(search.deadline.remaining, budget.nodes, budget.relative_gap)
+            settled = BranchAndBound().solve(problem, budget=left, rng=rng)
+            search.offer(settled.lower, settled.witness)
+            upper = min(upper, settled.upper)
+        upper = max(min(upper, norm_product_bound(problem.network, problem.p)), search.lower)
+        if budget.is_closed(search.lower, upper):
+            status = Status.EXACT
+        else:
+            status = Status.BUDGET_SPENT if search.is_over() else Status.NUMERICAL_TROUBLE
+        stats = {**{name: float(n) for name, n in search.counts.items()}, "wall_seconds": search.deadline.elapsed}
+        return LipschitzBounds(
+            search.lower, upper, status, self.name, problem.p, problem.domain, search.witness, None, stats
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """One objective on one piece.
+
+    Attributes:
+        bound: of all its patterns that are not cut off.
+        over: nothing more is to be done.
+    """
+
+    model: GradientModel
+    objective: Objective
+    bound: float
+    over: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    """The best witness so far, and what the solver has proved.
+
+    Attributes:
+        settled: a bound of all patterns that were cut off undecided.
+    """
+
+    problem: LipschitzProblem
+    backend: str
+    budget: Budget
+    deadline: Deadline
+    lower: float = 0.0
+    witness: Witness | None = None
+    settled: float = 0.0
+    models: list[GradientModel] = field(default_factory=list)
+    counts: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("programs", "nodes", "binaries", "phantoms", "undecided"), 0)
+    )
+
+    def offer(self, lower: float, witness: Witness | None) -> None:
+        if witness is not None and lower > self.lower:
+            self.lower, self.witness = lower, witness
+
+    def is_over(self) -> bool:
+        """Whether the budget is spent."""
+        spent = self.budget.nodes is not None and self.counts["nodes"] >= self.budget.nodes
+        return spent or self.deadline.is_over
+
+    @property
+    def slack(self) -> float:
+        """Rounding of gradients that are multiplied out."""
+        return 16 * rounding_slack(self.problem.network, self.problem.dual_p)
+
+    @property
+    def floor(self) -> float:
+        """What a gradient must reach to be of interest."""
+        gap = self.budget.relative_gap if self.budget.relative_gap > 1e-6 else LEAST_STEP
+        return self.lower * (1 + gap) + (self.slack if self.witness is not None else 0.0)
+
+    def run(self) -> float:
+        """An upper bound; tasks with large bounds first, time shared among those that are open."""
+        tasks: list[_Task] = []
+        if self.problem.dual_p == 1:
+            objectives = [Objective()]
+        else:
+            components = range(self.problem.network.input_dimension)
+            objectives = [Objective(k, sign) for k in components for sign in (1.0, -1.0)]
+        for piece in bounded_pieces(self.problem):
+            if self.is_over():
+                return math.inf
+            model = GradientModel(piece)
+            self.models.append(model)
+            self.counts["binaries"] += model.binaries
+            tasks += [_Task(model, one, model.bound(one)) for one in objectives]
+        tasks.sort(key=lambda task: -task.bound)
+        waiting = tasks
+        while waiting and not self.is_over():
+            for place, task in enumerate(waiting):
+                self._work(task, self.deadline.remaining / (len(waiting) - place))
+            waiting = [task for task in waiting if not task.over]
+        upper = max(self.settled, *(task.bound for task in tasks))
+        return upper + self.slack if upper > 0 else 0.0
+
+    def _work(self, task: _Task, seconds: float) -> None:
+        """Solve one task's program until its bound is met, or its share of the time is used."""
+        share = Budget(seconds).start()
+        while not (task.over or share.is_over or self.is_over()):
+            floor = self.floor
+            task.bound = min(task.bound, task.model.bound(task.objective))
+            if task.bound <= max(floor, self.settled):
+                task.over = True
+                return
+            if task.model.binaries == 0:
+                self._judge(task, task.model.decided_pattern())
+                task.over = True
+                return
+            scale = math.ldexp(1.0, math.frexp(self.lower if self.lower > 0 else task.bound)[1])
+            program = task.model.build(task.objective, floor, scale)
+            nodes = None if self.budget.nodes is None else int(self.budget.nodes - self.counts["nodes"])
+            answer = run_program(program.problem, self.backend, share.remaining, nodes, SOLVER_GAP)
+            self.counts["programs"] += 1
+            self.counts["nodes"] += answer.nodes
+            # Infeasible: no pattern that is left reaches the floor.
+            proved = max(floor, scale * answer.bound) + SAFETY * scale
+            task.bound = min(task.bound, proved)
+            if answer.found:
+                if self._judge(task, program.pattern()):
+                    task.over = answer.finished
+            else:
+                # Without a point and with time left, the solver has given up: asked again, it would do so again.
+                task.over = answer.finished or not (share.is_over or self.is_over())
+
+    def _judge(self, task: _Task, pattern: ActivationPattern) -> bool:
+        """Take a pattern as a lower bound, or cut it off; whether it has a proved interior."""
+        piece = task.model.piece
+        length = float(vector_norm(piece.gradient(pattern), self.problem.dual_p))
+        verdict = judge_pattern(piece, pattern)
+        if verdict.point is not None:
+            lower, witness = witness_bound(self.problem, piece.to_inputs(verdict.point))
+            self.offer(lower, witness)
+            if lower >= length * (1 - SOLVER_GAP) - self.slack:
+                return True
+        conflicts = list(verdict.conflicts)
+        if conflicts:
+            self.counts["phantoms"] += 1
+        else:
+            self.counts["undecided"] += 1
+            self.settled = max(self.settled, length * (1 + 1e-14) + self.slack)
+            conflicts = [
+                Conflict(tuple((m, i, bool(on)) for m, layer in enumerate(pattern) for i, on in enumerate(layer)))
+            ]
+        fresh = [task.model.cut(conflict) for conflict in conflicts]
+        for model in self.models:
+            for conflict in conflicts:
+                if conflict.everywhere and model is not task.model:
+                    model.cut(conflict)
+        # A pattern that is cut off came back: the solver's tolerances are at their end.
+        task.over = not any(fresh)
+        return False
