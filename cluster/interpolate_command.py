@@ -90,7 +90,8 @@ def interpolate(
     MLflow model answer with the index of the class in sorted order, -1 for none.
 
     --plot FILE draws, for two inputs, what the network answers where and the region of every second-layer neuron; for
-    images and signals (a square number of inputs, or --shape) the points that the neurons were made from, per class.
+    images (a square number of inputs, 16 or more, or --shape) and signals (--shape) the points that the neurons were
+    made from, per class.
 
     --activation relu takes ReLU neurons in both hidden layers. The network's one output is positive on the covered
     class (with more than two classes: one output for each); --relu-file keeps it, made to take the points as they are.

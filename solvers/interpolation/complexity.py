@@ -238,7 +238,8 @@ def measure_complexity(
     labels = problem.labels[rows]
     points = points if scale == 1.0 else points * scale
     distances = distances_between(points, shape, threads)
-    near, leads = _nearest_of_classes(distances, labels, classes, report)
+    listen = _part_of(report, "nearest points of every class", 0.0, 1.0)
+    near, leads = distances.nearest_by_class(labels, classes, listen)
     radius = math.sqrt(max(float((part**2).sum(axis=1).max()) for part in np.array_split(points, 1 + number // 4096)))
     own = np.arange(len(rows))
     others = near.copy()
@@ -298,22 +299,6 @@ def _different(problem: InterpolationProblem, shape: tuple[int, int, int] | None
         refuse_translated_classes(orbits, problem.labels, problem.classes)
         return orbits.representatives
     return problem.distinct_rows()
-
-
-def _nearest_of_classes(
-    distances: AbstractDistances, labels: NDArray[np.int64], classes: int, report: Report
-) -> tuple[FloatArray, Rows]:
-    """Distances (N, K) from every row to the nearest other row of every class, and the rows they lead to."""
-    everything = np.arange(distances.size)
-    near = np.empty((distances.size, classes))
-    leads = np.empty((distances.size, classes), dtype=np.int64)
-    done = 0
-    for k in range(classes):
-        members = np.flatnonzero(labels == k)
-        tell = _part_of(report, "nearest points of every class", done / distances.size, len(members) / distances.size)
-        near[:, k], leads[:, k] = distances.nearest(everything, members, tell)
-        done += len(members)
-    return near, leads
 
 
 def _cover_pair(

@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 
 from solvers.norms import FloatArray
 
-__all__ = ["aligned_differences", "keep_nearest", "mark_inside", "measured_lengths", "measured_pairs"]
+__all__ = [
+    "aligned_differences",
+    "keep_nearest",
+    "mark_inside",
+    "measured_lengths",
+    "measured_pairs",
+]
 
 # The square of a measured distance, against the square that it is compared with.
 SQUARE_ROUNDOFF = 1e-12
+# Targets that are looked at together.
+CHUNK = 128
 
 
 @numba.njit(cache=True, nogil=True)
@@ -103,6 +111,33 @@ def aligned_differences(
     return found
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _least_screened(
+    products: Any, own: FloatArray, others: FloatArray, of_rows: FloatArray, of_columns: FloatArray
+) -> None:
+    """The least screened squared distance in every row and column of a block; there is no NaN."""
+    for i in range(len(own)):
+        least = np.inf
+        for j in range(len(others)):
+            square = own[i] + others[j] - 2.0 * products[i, j]
+            least = min(least, square)
+            of_columns[j] = min(of_columns[j], square)
+        of_rows[i] = least
+
+
+@numba.njit(cache=True, nogil=True)
+def _any_below(products: Any, own: float, others: FloatArray, limit: float, limits: FloatArray) -> bool:
+    """Whether a screened squared distance is at most the common limit or its own.
+
+    Without a branch for each number this runs on whole vectors, and most often there is none.
+    """
+    hits = 0
+    for j in range(len(others)):
+        square = own + others[j] - 2.0 * products[j]
+        hits += (square <= limit) | (square <= limits[j])
+    return hits > 0
+
+
 @numba.njit(cache=True, nogil=True)
 def keep_nearest(
     points: FloatArray,
@@ -110,32 +145,49 @@ def keep_nearest(
     products: Any,
     squares: FloatArray,
     rows: NDArray[np.int64],
-    targets: NDArray[np.int64],
+    columns: NDArray[np.int64],
     doubt: FloatArray,
-    best: FloatArray,
-    found: NDArray[np.int64],
+    row_best: FloatArray,
+    row_found: NDArray[np.int64],
+    column_best: FloatArray,
+    column_found: NDArray[np.int64],
 ) -> None:
-    """Lower the best squared distance of every row where a screened one says that it may be lower.
+    """Lower the best squared distance of rows, and of columns, where a screened one says that it may be lower.
 
-    Equal distances lead to the target that comes first.
+    Measured is what may be the least of its row or column in the block, and less than the best so far. Equal distances
+    lead to the column, or row, that comes first.
 
     Args:
-        products: (rows, targets), m(x, y) in the precision of the screen.
+        products: (rows, columns), m(x, y) in the precision of the screen; -inf for a pair that does not count.
         squares: (N,), squared lengths of the screen's rows.
-        doubt: (rows,), how far a screened squared distance may be off.
-        best: (rows,), lowered in place, with `found`, the targets that attain it.
+        rows, columns: of the data.
+        doubt: (N,), how far a screened squared distance may be off.
+        row_best: (rows,), lowered in place, with `row_found`, the columns that attain it.
+        column_best, column_found: (columns,), the other way round; -1 in `column_best` asks for nothing.
     """
+    own, others = squares[rows], squares[columns]
+    row_limits, column_limits = np.empty(len(rows)), np.full(len(columns), np.inf)
+    _least_screened(products, own, others, row_limits, column_limits)
+    # The least is at most the least screened one plus its doubt, and then screened as at most that plus the doubt.
+    for i in range(len(rows)):
+        row_limits[i] = min(row_best[i], row_limits[i] + doubt[rows[i]]) + doubt[rows[i]]
+    for j in range(len(columns)):
+        column_limits[j] = min(column_best[j], column_limits[j] + doubt[columns[j]]) + doubt[columns[j]]
     for i in range(len(rows)):
         row = rows[i]
-        limit = best[i] + doubt[i] - squares[row]
-        for j in range(len(targets)):
-            target = targets[j]
-            if squares[target] - 2.0 * products[i, j] <= limit and target != row:
-                square = _square_in(points[row], points[target], shape)
-                if square < best[i]:
-                    best[i] = square
-                    found[i] = target
-                    limit = square + doubt[i] - squares[row]
+        for begin in range(0, len(columns), CHUNK):
+            end = min(begin + CHUNK, len(columns))
+            limit, limits = row_limits[i], column_limits[begin:end]
+            if not _any_below(products[i, begin:end], own[i], others[begin:end], limit, limits):
+                continue
+            for j in range(begin, end):
+                square = own[i] + others[j] - 2.0 * products[i, j]
+                if (square <= limit or square <= column_limits[j]) and square < np.inf:
+                    square = _square_in(points[row], points[columns[j]], shape)
+                    if square < row_best[i]:
+                        row_best[i], row_found[i] = square, columns[j]
+                    if square < column_best[j]:
+                        column_best[j], column_found[j] = square, row
 
 
 @numba.njit(cache=True, nogil=True)
@@ -155,15 +207,19 @@ def mark_inside(
     Args:
         inside: (centres, targets), all False; set in place. The others as in `keep_nearest`.
     """
+    others, nothing = squares[targets], np.full(CHUNK, -np.inf)
     for i in range(len(centres)):
         centre = centres[i]
         limit = radii[i] ** 2
         low = limit * (1.0 - SQUARE_ROUNDOFF) - doubt[i] - squares[centre]
         high = limit * (1.0 + SQUARE_ROUNDOFF) + doubt[i] - squares[centre]
-        for j in range(len(targets)):
-            target = targets[j]
-            screened = squares[target] - 2.0 * products[i, j]
-            if screened <= high:
-                inside[i, j] = screened < low or (
-                    np.sqrt(_square_in(points[centre], points[target], shape)) <= radii[i]
-                )
+        for begin in range(0, len(targets), CHUNK):
+            end = min(begin + CHUNK, len(targets))
+            if not _any_below(products[i, begin:end], 0.0, others[begin:end], high, nothing):
+                continue
+            for j in range(begin, end):
+                screened = others[j] - 2.0 * products[i, j]
+                if screened <= high:
+                    inside[i, j] = screened < low or (
+                        np.sqrt(_square_in(points[centre], points[targets[j]], shape)) <= radii[i]
+                    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -74,6 +75,22 @@ class AbstractDistances(abc.ABC):
         Returns:
             Distances (inf where there is none) and the rows that they lead to (-1 where there is none).
         """
+
+    def nearest_by_class(self, labels: Rows, classes: int, tell: Tell = unheard) -> tuple[FloatArray, Rows]:
+        """For every row the nearest other one of every class.
+
+        Args:
+            labels: (N,), class 0 ... K-1 of every row.
+        Returns:
+            Distances (N, K) and rows (N, K), as those of `nearest`.
+        """
+        everything = np.arange(self.size)
+        near = np.empty((self.size, classes))
+        leads = np.empty((self.size, classes), dtype=np.int64)
+        for k in range(classes):
+            near[:, k], leads[:, k] = self.nearest(everything, np.flatnonzero(labels == k))
+            tell((k + 1) / classes)
+        return near, leads
 
     @abc.abstractmethod
     def balls(self, centres: Rows, radii: FloatArray, targets: Rows) -> list[Rows]:
@@ -166,7 +183,7 @@ class _ScreenedDistances(AbstractDistances):
         # rounding of the distance in float64 included.
         roundoff = 2.0**-24 if single else 2.0**-53
         self._relative = 2.0 * (self.dimension + 8) * roundoff
-        self._absolute = 2.0**-49 * float(np.sqrt(longest))
+        self._absolute = 2.0**-49 * math.sqrt(longest)
         # Numbers below float32's range.
         self._least = self.dimension * 1e-36 if single else 0.0
 
@@ -179,33 +196,73 @@ class _ScreenedDistances(AbstractDistances):
     def _block_columns(self) -> int:
         """Targets in a block beside `BLOCK_ROWS` rows."""
 
-    def _doubt(self, rows: Rows, targets: Rows) -> FloatArray:
-        """How far a screened squared distance may be off, for each row and any of the targets."""
-        both = np.sqrt(self.squares[rows]) + float(np.sqrt(self.squares[targets].max(initial=0.0)))
+    def _doubt(self, rows: Rows) -> FloatArray:
+        """How far a screened squared distance may be off, between each of the rows and any other."""
+        both = np.sqrt(self.squares[rows]) + math.sqrt(self.squares.max())
         doubt: FloatArray = self._relative * both**2 + self._absolute * both + self._least
         return doubt
 
     def nearest(self, rows: Rows, targets: Rows, tell: Tell = unheard) -> tuple[FloatArray, Rows]:
         squares = np.full(len(rows), np.inf)
         found = np.full(len(rows), -1, dtype=np.int64)
-        doubt = self._doubt(rows, targets)
+        doubt = self._doubt(np.arange(self.size))
         done, whole = 0, max(1, len(rows) * len(targets))
         for begin in range(0, len(targets), self._block_columns):
             part = targets[begin : begin + self._block_columns]
             for start in range(0, len(rows), BLOCK_ROWS):
                 block = slice(start, start + BLOCK_ROWS)
-                products = self._products(rows[block], part)
-                keep_nearest(
-                    self.points, self.shape, products, self.squares, rows[block], part, doubt[block],
-                    squares[block], found[block],
-                )  # fmt: skip
-                done += products.size
+                self._keep(rows[block], part, doubt, squares[block], found[block], None)
+                done += len(rows[block]) * len(part)
                 tell(done / whole)
         return np.sqrt(squares), found
 
+    def _keep(
+        self,
+        rows: Rows,
+        columns: Rows,
+        doubt: FloatArray,
+        squares: FloatArray,
+        found: Rows,
+        back: tuple[FloatArray, Rows] | None,
+    ) -> None:
+        """`keep_nearest` of a block, the other way round too with `back`; no row is its own neighbour."""
+        products = self._products(rows, columns)
+        _, same_rows, same_columns = np.intersect1d(rows, columns, assume_unique=True, return_indices=True)
+        products[same_rows, same_columns] = -np.inf
+        best, lead = (np.full(len(columns), -1.0), np.empty(len(columns), np.int64)) if back is None else back
+        keep_nearest(
+            self.points, self.shape, products, self.squares, rows, columns, doubt, squares, found, best, lead
+        )
+
+    def nearest_by_class(self, labels: Rows, classes: int, tell: Tell = unheard) -> tuple[FloatArray, Rows]:
+        # Every product serves both of its rows, which halves the work.
+        squares = np.full((classes, self.size), np.inf)
+        found = np.full((classes, self.size), -1, dtype=np.int64)
+        everything = np.arange(self.size)
+        doubt = self._doubt(everything)
+        rows = min(BLOCK_ROWS, self._block_columns)
+        blocks = [
+            (k, members[begin : begin + rows])
+            for k in range(classes)
+            for members in [np.flatnonzero(labels == k)]
+            for begin in range(0, len(members), rows)
+        ]
+        done, whole = 0, self.size * (self.size + rows) / 2
+        for index, (k, block) in enumerate(blocks):
+            for other_class, other in blocks[index:]:
+                best, lead = squares[other_class, block], found[other_class, block]
+                back = None if other is block else (squares[k, other], found[k, other])
+                self._keep(block, other, doubt, best, lead, back)
+                squares[other_class, block], found[other_class, block] = best, lead
+                if back is not None:
+                    squares[k, other], found[k, other] = back
+                done += len(block) * len(other)
+                tell(min(1.0, done / whole))
+        return np.sqrt(squares).T, found.T
+
     def balls(self, centres: Rows, radii: FloatArray, targets: Rows) -> list[Rows]:
         parts: list[list[Rows]] = [[] for _ in centres]
-        doubt = self._doubt(centres, targets)
+        doubt = self._doubt(centres)
         columns = self._block_columns * max(1, BLOCK_ROWS // max(1, len(centres)))
         for begin in range(0, len(targets), columns):
             part = targets[begin : begin + columns]
@@ -263,7 +320,7 @@ class OrbitDistances(_ScreenedDistances):
         # max over T of <x, T y> is that of <T x, y>: the fewer ones are translated.
         if len(rows) < len(targets):
             return self._best_translates(rows, targets)
-        return self._best_translates(targets, rows).T
+        return np.ascontiguousarray(self._best_translates(targets, rows).T)
 
     def _best_translates(self, rows: Rows, others: Rows) -> Any:
         """max over T of <T x, y>, shape (rows, others), by one matrix product: many small ones are slow."""

@@ -70,11 +70,40 @@ def test_distances_are_those_of_the_definition(way: str, cloud: tuple[np.ndarray
     for row, lead in enumerate(leads):
         assert (lead == -1) == (targets.tolist() == [row])
         assert lead == -1 or table[row, lead] == pytest.approx(found[row], rel=1e-15)
+    classes = int(labels.max()) + 1
+    tables = distances.nearest_by_class(labels, classes)
+    for k in range(classes):
+        of_class = distances.nearest(np.arange(len(points)), np.flatnonzero(labels == k))
+        assert np.array_equal(tables[0][:, k], of_class[0])
+        assert way == "tree" or np.array_equal(tables[1][:, k], of_class[1])
     # Radii at which points lie exactly on the rim: whole multiples of 1/8.
     for radius in (0.0, 0.125, 1.0, 5.0):
         balls = distances.balls(np.arange(len(points)), np.full(len(points), radius), targets)
         for row, ball in enumerate(balls):
             assert sorted(ball.tolist()) == targets[table[row, targets] <= radius].tolist()
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_blocks_change_nothing(single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(12)
+    points, labels = rng.integers(0, 3, (300, 9)) / 4 + rng.integers(0, 2, (300, 9)), rng.integers(0, 3, 300)
+    rows, radii = np.arange(300), np.full(300, 1.5)
+
+    def asked(distances: AbstractDistances) -> list[np.ndarray]:
+        return [
+            *distances.nearest_by_class(labels, 3),
+            *distances.nearest(rows, rows),
+            *distances.balls(rows, radii, rows),
+        ]
+
+    before = asked(BlockDistances(points, single))
+    monkeypatch.setattr("solvers.interpolation.distances.BLOCK_ROWS", 7)
+    monkeypatch.setattr("solvers.interpolation.distances.BLOCK_NUMBERS", 7 * 70)
+    after = asked(BlockDistances(points, single))
+    assert all(map(np.array_equal, before, after))
+    table = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2)) + np.diag(np.full(300, np.inf))
+    for k in range(3):
+        np.testing.assert_allclose(before[0][:, k], table[:, labels == k].min(axis=1), rtol=1e-15)
 
 
 def test_a_screen_in_float32_changes_nothing() -> None:

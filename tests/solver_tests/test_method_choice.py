@@ -41,6 +41,7 @@ def everywhere(d: int, *widths: int) -> Size:
         # Deep: regions for one or two inputs, and for three or four on small networks.
         (on_box(1, 100, 100), (REGIONS, SEARCH)),
         (everywhere(2, 64, 64, 64), (REGIONS, SEARCH)),
+        (on_box(2, 256, 256), (REGIONS,)),
         (on_box(3, 16, 16), (REGIONS, SEARCH)),
         (on_box(3, 64, 64), (SEARCH,)),
         (on_box(4, 8, 8), (REGIONS, SEARCH)),
@@ -65,6 +66,7 @@ def test_what_is_too_large_gets_bounds_and_a_reason() -> None:
         (everywhere(784, 256, 256), False),
         (everywhere(1000, 10_000), False),
         (on_box(3, 3000), True),
+        (on_box(2, 600, 600), True),
     ):
         choice = choose(size)
         assert choice.exact == ()
