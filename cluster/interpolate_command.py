@@ -90,7 +90,8 @@ def interpolate(
     MLflow model answer with the index of the class in sorted order, -1 for none.
 
     --plot FILE draws, for two inputs, what the network answers where and the region of every second-layer neuron; for
-    images and signals (a square number of inputs, or --shape) the points that the neurons were made from, per class.
+    images (a square number of inputs, 16 or more, or --shape) and signals (--shape) the points that the neurons were
+    made from, per class.
 
     --activation relu takes ReLU neurons in both hidden layers. The network's one output is positive on the covered
     class (with more than two classes: one output for each); --relu-file keeps it, made to take the points as they are.
@@ -287,12 +288,20 @@ def _search(
 
 
 def _size(answer: Interpolant, problem: InterpolationProblem) -> dict[str, Any]:
-    """The network's parameters against the numbers that it memorizes."""
+    """The network's parameters against the numbers that it memorizes, and what theorems promise for any such points."""
+    from solvers.interpolation.size_comparison import worst_case_of
+
     numbers = problem.points.size
-    return {"numbers": numbers, "parameters_per_number": answer.network.parameters / numbers}
+    return {
+        "numbers": numbers,
+        "parameters_per_number": answer.network.parameters / numbers,
+        "worst_case": [counts.to_json() for counts in worst_case_of(problem)],
+    }
 
 
 def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
+    from solvers.interpolation.size_comparison import worst_case_of
+
     network = answer.network
     widths = ", ".join(map(str, network.second_layer_widths))
     print(f"interpolates          {'yes' if answer.interpolates else 'no'}")
@@ -302,6 +311,10 @@ def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
     share, (samples, dimension) = network.parameters / problem.points.size, problem.points.shape
     size = f"{share:.3g} times samples x dimension = {samples} x {dimension}"
     print(f"parameters            {network.parameters} ({size})")
+    for k, counts in enumerate(worst_case_of(problem)):
+        title = "in the worst case" if k == 0 else ""
+        order = "" if counts.precise else " up to constants and logarithms"
+        print(f"{title:21} 10^{counts.log10_parameters:.1f} parameters{order} ({counts.source}: {counts.needs})")
     print(f"seconds               {answer.stats['wall_seconds']:.2f}")
 
 
