@@ -288,12 +288,20 @@ def _search(
 
 
 def _size(answer: Interpolant, problem: InterpolationProblem) -> dict[str, Any]:
-    """The network's parameters against the numbers that it memorizes."""
+    """The network's parameters against the numbers that it memorizes, and what theorems promise for any such points."""
+    from solvers.interpolation.size_comparison import worst_case_of
+
     numbers = problem.points.size
-    return {"numbers": numbers, "parameters_per_number": answer.network.parameters / numbers}
+    return {
+        "numbers": numbers,
+        "parameters_per_number": answer.network.parameters / numbers,
+        "worst_case": [counts.to_json() for counts in worst_case_of(problem)],
+    }
 
 
 def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
+    from solvers.interpolation.size_comparison import worst_case_of
+
     network = answer.network
     widths = ", ".join(map(str, network.second_layer_widths))
     print(f"interpolates          {'yes' if answer.interpolates else 'no'}")
@@ -303,6 +311,10 @@ def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
     share, (samples, dimension) = network.parameters / problem.points.size, problem.points.shape
     size = f"{share:.3g} times samples x dimension = {samples} x {dimension}"
     print(f"parameters            {network.parameters} ({size})")
+    for k, counts in enumerate(worst_case_of(problem)):
+        title = "in the worst case" if k == 0 else ""
+        order = "" if counts.precise else " up to constants and logarithms"
+        print(f"{title:21} 10^{counts.log10_parameters:.1f} parameters{order} ({counts.source}: {counts.needs})")
     print(f"seconds               {answer.stats['wall_seconds']:.2f}")
 
 

@@ -60,6 +60,9 @@ def test_the_command_finds_what_the_search_finds(alone: SearchResult) -> None:
     assert document["max_bias"] == alone.found.max_bias
     assert document["numbers"] == 400
     assert document["parameters_per_number"] == pytest.approx(document["parameters"] / 400)
+    assert [counts["parameters"] for counts in document["worst_case"]][:2] == [200 * 4 + 1, 100 * 4 + 1]
+    sources = [counts["source"].split()[0] for counts in document["worst_case"]]
+    assert sources == ["Huang", "Baum", "Vershynin", "Rajput"]
     found = document["search"]
     assert found["status"] == "found"
     assert 0 < found["least_width_above"] < found["least_width_at_most"] == document["first_layer_width"]
@@ -75,6 +78,7 @@ def test_people_read_the_same(alone: SearchResult) -> None:
     lines = dict(line.split("  ", 1) for line in answer.stdout.splitlines() if not line.startswith(" "))
     assert lines["first-layer width"].strip() == str(alone.found.width)
     assert "200 x 2" in lines["parameters"]
+    assert "10^2.9 parameters (Huang and Huang 1991" in lines["in the worst case"]
     assert "probability >= 0.8" in lines["shown"]
 
 
