@@ -170,7 +170,7 @@ def run_program(problem: cvxpy.Problem, name: str, seconds: float, nodes: int | 
                 solver=name, warm_start=False, **backend.options(seconds, nodes, gap)
             )
     except (cp.error.SolverError, ValueError):
-        # Refused by the solver, or SCIP ran out of time before it had a point.
+        # Refused by the solver; or SCIP ran out of nodes, or of time before it had a point: cvxpy then drops its bound.
         return MipAnswer(math.inf, False, False, 0.0)
     stats = problem.solver_stats.extra_stats
     nodes_used = backend.nodes(stats)
