@@ -73,8 +73,22 @@ def size_of(problem: LipschitzProblem) -> Size:
     return Size(d, network.widths, pieces, sum(network.widths))
 
 
-def choose(size: Size) -> Choice:
-    """The methods for a problem of that size."""
+def choose(size: Size, certified: bool = False) -> Choice:
+    """The methods for a problem of that size.
+
+    Args:
+        size: of the problem.
+        certified: whether the upper bound is to be proved again. A checker replays a tree of splits or a list of cells
+            of R^d in milliseconds, but crosses the facets of a few dozen regions a second; so branch and bound goes
+            before methods that list regions.
+    """
+    choice = _choose(size)
+    if certified and SEARCH in choice.exact and (choice.exact[0] == REGIONS or size.pieces == 1):
+        return Choice((SEARCH, *(name for name in choice.exact if name != SEARCH)))
+    return choice
+
+
+def _choose(size: Size) -> Choice:
     if not size.widths:
         return Choice((VERTICES,))
     searched = size.undecided <= MOST_SEARCHED

@@ -59,6 +59,15 @@ def test_exact_methods_in_their_order(size: Size, exact: tuple[str, ...]) -> Non
     assert all(LIPSCHITZ_SOLVERS[name].exact for name in exact)
 
 
+def test_where_a_proof_is_asked_for_methods_that_list_regions_come_last() -> None:
+    assert choose(everywhere(3, 6), certified=True).exact == (VERTICES, SEARCH)
+    assert choose(on_box(3, 6), certified=True).exact == (SEARCH, VERTICES)
+    assert choose(on_box(2, 16, 16), certified=True).exact == (SEARCH, REGIONS)
+    assert choose(everywhere(2, 16, 16), certified=True).exact == (SEARCH, REGIONS)
+    assert choose(on_box(2, 256, 256), certified=True).exact == (REGIONS,)
+    assert choose(on_box(8, 300, 300), certified=True) == choose(on_box(8, 300, 300))
+
+
 def test_what_is_too_large_gets_bounds_and_a_reason() -> None:
     for size, propagated in (
         (on_box(8, 201, 200), True),
