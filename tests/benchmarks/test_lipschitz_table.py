@@ -115,9 +115,9 @@ def test_table(row: Row, p: float, method: str, record_property) -> None:
     record_property("median_processor_seconds", worked)
     record_property("largest_gap", max(gaps))
     print(
-        f"\n{row.name:>10} p = {exponent_label(p):>3}  {method}: median {seconds:8.3f} s, processor {worked:8.3f} s (asked"
-        f" {asked:g} s; published method at p = inf, 1: {row.published}); {ended} of {SEEDS} exact, largest gap {max(gaps):.1e};"
-        f" each {', '.join(f'{took:.3f}' for took, *_ in runs)}"
+        f"\n{row.name:>10} p = {exponent_label(p):>3}  {method}: median {seconds:8.3f} s, processor {worked:8.3f} s"
+        f" (asked {asked:g} s; published method at p = inf, 1: {row.published}); {ended} of {SEEDS} exact, largest gap"
+        f" {max(gaps):.1e}; each {', '.join(f'{took:.3f}' for took, *_ in runs)}"
     )
     for took, _, answer in runs:
         assert took <= limit + 1.0
