@@ -48,6 +48,9 @@ def interpolate(
     kernel: Annotated[
         str | None, typer.Option(metavar="K", help="--conv: side of the kernels, or KH,KW [the full size].")
     ] = None,
+    activation: Annotated[
+        str | None, typer.Option(metavar="SIGMA", help="threshold, or relu: a network with a Lipschitz constant.")
+    ] = None,
     probability: Annotated[
         float | None, typer.Option(help="Search: wanted chance that one construction interpolates. [0.95]")
     ] = None,
@@ -56,9 +59,11 @@ def interpolate(
     time_limit: Annotated[
         float | None, typer.Option(metavar="S", help="Search: seconds; an unfinished one exits with 3.")
     ] = None,
-    executor: Annotated[str | None, typer.Option(help="Search: local (threads) or ray. [local]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Search: threads or actors [all CPUs].")] = None,
-    address: Annotated[str | None, typer.Option(help="Search: a standing Ray cluster: auto or HOST:PORT.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Search: local (threads) or ray. --width: ray for the classes. [local]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads, or processes on Ray [all CPUs].")] = None,
+    address: Annotated[str | None, typer.Option(help="A standing Ray cluster: auto or HOST:PORT.")] = None,
     seed: Annotated[int, typer.Option(help="Of the construction (and of a made data set).")] = 0,
     label: Annotated[str | None, typer.Option(help="Label column of a table [the last one].")] = None,
     minus: Annotated[str | None, typer.Option(metavar="CLASS", help="Two classes: the one to cover.")] = None,
@@ -69,6 +74,10 @@ def interpolate(
     plot: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Draw regions (d = 2) or the centres of neurons (images; .png, .pdf, .svg)."),
+    ] = None,
+    relu_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="--activation relu: write the network (.npz) for interlip lipschitz."),
     ] = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -83,7 +92,11 @@ def interpolate(
     MLflow model answer with the index of the class in sorted order, -1 for none.
 
     --plot FILE draws, for two inputs, what the network answers where and the region of every second-layer neuron; for
-    images and signals (a square number of inputs, or --shape) the points that the neurons were made from, per class.
+    images (a square number of inputs, 16 or more, or --shape) and signals (--shape) the points that the neurons were
+    made from, per class.
+
+    --activation relu takes ReLU neurons in both hidden layers. The network's one output is positive on the covered
+    class (with more than two classes: one output for each); --relu-file keeps it, made to take the points as they are.
 
     Example: interlip interpolate moons:1000 --width 200 --max-bias 0.5 --save moons-network --plot moons.png
     """
@@ -97,15 +110,28 @@ def interpolate(
             "--workers": workers,
             "--address": address,
         }
+        on_ray = width is not None and executor == "ray"
+        if on_ray:
+            for_search = {k: v for k, v in for_search.items() if k not in ("--executor", "--workers", "--address")}
         given = [name for name, value in for_search.items() if value is not None]
         if width is not None and given:
             raise InputError(f"{given[0]} is for the search of a width: leave --width out")
         if seed < 0:
             raise InputError(f"--seed must be a whole number >= 0, got {seed}")
-        where = None if width is not None else _checked_place(executor or "local", workers, address, time_limit)
+        where = None
+        if width is None or on_ray:
+            where = _checked_place(executor or "local", workers, address, time_limit)
         settings = None if width is not None else _search_settings(probability, confidence, max_bias, max_width)
         drawn = None if plot is None else picture_sizes(data, shape)
-        chosen = _choice(data, conv, shape if conv or plot is None else None, kernel)
+        chosen = _choice(data, conv, shape if conv or plot is None else None, kernel, activation)
+        if chosen.activation == "relu" and (save is not None or plot is not None):
+            option = "--save" if save is not None else "--plot"
+            raise InputError(f"{option} is for threshold neurons; --relu-file keeps a network of --activation relu")
+        if on_ray and (conv or chosen.activation == "relu"):
+            option = "--conv" if conv else "--activation relu"
+            raise InputError(f"--executor ray with --width spreads classes of threshold neurons: leave {option} out")
+        if chosen.activation != "relu" and relu_file is not None:
+            raise InputError("--relu-file is for --activation relu")
         from dataclasses import replace
 
         from tasks.data_sets import load_data_set, load_problem
@@ -115,16 +141,17 @@ def interpolate(
         def load() -> LabelledPoints:
             return load_data_set(data, seed=seed, label=label, data_dir=folder)
 
-        wishes = Wishes(save, plot, drawn, load)
+        wishes = Wishes(save, plot, drawn, load, relu_file)
         wishes.check_places()
         problem = load_problem(data, seed=seed, label=label, data_dir=folder)
         wishes.check_data(problem)
         if minus is not None:
             chosen = replace(chosen, minus=_class_named(minus, problem.classes))
-        if settings is None or where is None:
-            assert width is not None
-            _construct(problem, chosen, data, seed, width, max_bias, wishes, json)
+        if width is not None:
+            _construct(problem, chosen, data, seed, width, max_bias, where, wishes, json)
         else:
+            assert settings is not None
+            assert where is not None
             _search(problem, chosen, data, seed, settings, where, wishes, json)
 
 
@@ -166,14 +193,20 @@ def _search_settings(
     return WidthSearch(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _choice(data: str, conv: bool, shape: str | None, kernel: str | None) -> ConstructionChoice:
+def _choice(
+    data: str, conv: bool, shape: str | None, kernel: str | None, activation: str | None
+) -> ConstructionChoice:
     from tasks.constructions import ConstructionChoice
 
+    if activation not in (None, "threshold", "relu"):
+        raise InputError(f"--activation must be threshold or relu, got {activation!r}")
     sizes = asked_shape(data, conv, shape)
     if sizes is None:
         if kernel is not None:
             raise InputError("--kernel is for --conv")
-        return ConstructionChoice()
+        return ConstructionChoice(activation="relu" if activation == "relu" else "threshold")
+    if activation == "relu":
+        raise InputError("--activation relu is for the fully connected network: leave --conv out")
     sides = None if kernel is None else whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
     side: Any = sides[0] if sides is not None and len(sides) == 1 else sides
     chosen = ConstructionChoice(sizes, side)
@@ -195,16 +228,25 @@ def _construct(
     seed: int,
     width: int,
     max_bias: list[float] | None,
+    place: _Place | None,
     wishes: Wishes,
     json: bool,
 ) -> None:
-    """One network at a given width."""
+    """One network at a given width; with a place its classes are covered on Ray."""
+    from dataclasses import replace
+
+    from solvers.interpolation.fully_connected import FullyConnected
     from tasks.seeding import RandomStreams
 
     biases = max_bias or [MAX_BIAS]
     if len(biases) > 1:
         raise InputError("--width takes one --max-bias; leave --width out to search over several")
     solver = choice.interpolator(width, biases[0])
+    if place is not None:
+        from cluster.class_pool import ClassPool
+
+        assert isinstance(solver, FullyConnected)
+        solver = replace(solver, deal=ClassPool(place.workers, place.address).cover)
     answer = solver.solve(problem, rng=RandomStreams.of(["interpolate", data, seed]).generator("construction"))
     kept = wishes.fulfil(answer, problem)
     if json:
@@ -266,12 +308,20 @@ def _search(
 
 
 def _size(answer: Interpolant, problem: InterpolationProblem) -> dict[str, Any]:
-    """The network's parameters against the numbers that it memorizes."""
+    """The network's parameters against the numbers that it memorizes, and what theorems promise for any such points."""
+    from solvers.interpolation.size_comparison import worst_case_of
+
     numbers = problem.points.size
-    return {"numbers": numbers, "parameters_per_number": answer.network.parameters / numbers}
+    return {
+        "numbers": numbers,
+        "parameters_per_number": answer.network.parameters / numbers,
+        "worst_case": [counts.to_json() for counts in worst_case_of(problem)],
+    }
 
 
 def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
+    from solvers.interpolation.size_comparison import worst_case_of
+
     network = answer.network
     widths = ", ".join(map(str, network.second_layer_widths))
     print(f"interpolates          {'yes' if answer.interpolates else 'no'}")
@@ -281,6 +331,10 @@ def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
     share, (samples, dimension) = network.parameters / problem.points.size, problem.points.shape
     size = f"{share:.3g} times samples x dimension = {samples} x {dimension}"
     print(f"parameters            {network.parameters} ({size})")
+    for k, counts in enumerate(worst_case_of(problem)):
+        title = "in the worst case" if k == 0 else ""
+        order = "" if counts.precise else " up to constants and logarithms"
+        print(f"{title:21} 10^{counts.log10_parameters:.1f} parameters{order} ({counts.source}: {counts.needs})")
     print(f"seconds               {answer.stats['wall_seconds']:.2f}")
 
 

@@ -1,4 +1,5 @@
-"""What `interlip interpolate` keeps on request: the network in a folder (--save), a picture of it (--plot)."""
+"""What `interlip interpolate` keeps on request: the network in a folder (--save) or, with ReLU
+neurons, as a model file (--relu-file); a picture of it (--plot)."""
 
 from __future__ import annotations
 
@@ -36,6 +37,8 @@ class Kept:
         for form, path in (self.document.get("saved") or {}).items():
             if path is not None:
                 print(f"saved, checked        {path} ({form})")
+        if self.document.get("relu_file") is not None:
+            print(f"saved, checked        {self.document['relu_file']} (for interlip lipschitz)")
         if self.document.get("plot") is not None:
             print(f"drawn                 {self.document['plot']}")
 
@@ -54,12 +57,14 @@ class Wishes:
         save: folder for the network, or None. plot: file for the picture, or None.
         shape: (C, H, W) of a point as a picture as far as it is known; the plane, or a square, otherwise.
         load: gives the data as they are, not scaled.
+        relu_file: model file for the ReLU network, or None.
     """
 
     save: str | None
     plot: str | None
     shape: tuple[int, int, int] | None
     load: Callable[[], LabelledPoints]
+    relu_file: str | None = None
 
     def check_places(self) -> None:
         """Raise InputError for places where nothing can be written, before the data are read."""
@@ -69,6 +74,10 @@ class Wishes:
             check_save_folder(self.save)
         if self.plot is not None:
             check_picture_file(self.plot)
+        if self.relu_file is not None:
+            from cluster.relu_files import check_relu_file
+
+            check_relu_file(self.relu_file)
 
     def check_data(self, problem: InterpolationProblem) -> None:
         """Raise InputError for labels that cannot be stored and points that make no picture."""
@@ -83,7 +92,7 @@ class Wishes:
 
     def fulfil(self, answer: Interpolant | None, problem: InterpolationProblem) -> Kept:
         """Write the files, none without an answer. Trouble is handed back, so that the answer can still be shown."""
-        asked = {"saved": self.save, "plot": self.plot}
+        asked = {"saved": self.save, "plot": self.plot, "relu_file": self.relu_file}
         if answer is None or not any(asked.values()):
             return Kept({name: None for name, place in asked.items() if place is not None})
         data = self.load()
@@ -96,6 +105,11 @@ class Wishes:
             troubles.append(trouble)
         if self.plot is not None:
             document["plot"], trouble = self._draw(self.plot, answer, network, data)
+            troubles.append(trouble)
+        if self.relu_file is not None:
+            from cluster.relu_files import write_relu_file
+
+            document["relu_file"], trouble = write_relu_file(self.relu_file, answer, data, problem)
             troubles.append(trouble)
         return Kept(document, "; ".join(trouble for trouble in troubles if trouble) or None)
 

@@ -11,7 +11,9 @@ from solvers.errors import InputError
 __all__ = ["Conv", "Shape", "asked_shape", "picture_sizes", "whole_numbers"]
 
 Conv = Annotated[bool, typer.Option("--conv", help="The translation-invariant convolutional network.")]
-Shape = Annotated[str | None, typer.Option(metavar="C,H,W", help="--conv: shape of a point; H = 1 for signals.")]
+Shape = Annotated[
+    str | None, typer.Option(metavar="C,H,W", help="Shape of a point, for --conv and pictures; H = 1 for signals.")
+]
 
 
 def asked_shape(data: str, conv: bool, shape: str | None) -> tuple[int, int, int] | None:

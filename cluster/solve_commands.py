@@ -33,7 +33,7 @@ def lipschitz(
     box: Annotated[tuple[float, float] | None, typer.Option("--box", metavar="LO HI", help="On [LO, HI]^d.")] = None,
     center: Annotated[str | None, typer.Option(help="On a box around the point in a .npy or text file.")] = None,
     radius: Annotated[float | None, typer.Option(help="Half width of the box around --center.")] = None,
-    method: Annotated[str, typer.Option(help="auto, or a method by name.")] = "auto",
+    method: Annotated[str, typer.Option(help="auto, or a method by name; mixed-integer:scip also works.")] = "auto",
     output: Annotated[int | None, typer.Option(help="Which output of a vector-valued network.")] = None,
     margin: Annotated[tuple[int, int] | None, typer.Option(metavar="I J", help="Output I minus output J.")] = None,
     all_outputs: Annotated[

@@ -7,11 +7,16 @@ weakly feasible (design, section 2.3).
 
 On a facet t is carried through the layers by one more neuron per hidden layer: t >= 0, so relu(t) = t, and what comes
 out is an ordinary ReLU network with affine layers.
+
+Where W_0 maps R^d onto R^{n_1} (d >= n_1, generically), z = W_0 x + b_0 takes every value, and an open set of z comes
+from an open set of x. So the problem is posed in the n_1 coordinates of z, in which the first layer is the identity;
+for L = 1 only signs matter there, and one cube around the origin shows them all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +28,7 @@ from solvers.regions import ActivationPattern
 from solvers.results import Witness
 from solvers.witnesses import witness_bound
 
-__all__ = ["BoundedPiece", "bounded_pieces", "solid_piece"]
+__all__ = ["BoundedPiece", "bounded_pieces", "each_piece", "solid_piece"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,25 +80,70 @@ class BoundedPiece:
 def bounded_pieces(problem: LipschitzProblem) -> list[BoundedPiece]:
     """Bounded problems whose constants have the asked one as their maximum.
 
-    A box is its own piece. All of R^d becomes 2d + 1 facets; without hidden biases t drops out and 2d remain, also for
-    a box around the origin, since then all regions are cones.
+    A box is its own piece. All of R^d becomes 2k + 1 facets, k the smaller of d and n_1; without hidden biases (beyond
+    the first layer, where k < d) t drops out and 2k remain, also for a box around the origin, since then all regions
+    are cones.
 
     Source: design, section 2.3.
     """
+    return list(each_piece(problem))
+
+
+def each_piece(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
+    """`bounded_pieces`, one by one: of large networks each takes its time and memory."""
+    network = problem.network
+    w = network.weights[0]
+    back = None
+    if network.depth and isinstance(problem.domain, WholeSpace) and w.shape[0] <= w.shape[1]:
+        back = _right_inverse(w)
+    if back is None:
+        yield from _facets(problem)
+        return
+    n, b = w.shape[0], network.biases[0]
+    inner = LipschitzProblem(
+        ReluNetwork((np.eye(n), *network.weights[1:]), (np.zeros(n), *network.biases[1:])), problem.p
+    )
+    # (x, t) = (V (z - b t), t); what rounding does to it moves witnesses, which are proved anew.
+    lift = np.block([[back, -(back @ b)[:, None]], [np.zeros((1, n)), np.ones((1, 1))]])
+    for piece in [solid_piece(inner, Box.cube(n))] if network.depth == 1 else _facets(inner):
+        yield replace(
+            piece,
+            problem=problem,
+            inputs=piece.inputs @ w,
+            lift=lift @ piece.lift,
+            lift_offset=lift @ piece.lift_offset,
+        )
+
+
+def _right_inverse(w: FloatArray) -> FloatArray | None:
+    """V (d, n) with W V = 1 up to rounding, W (n, d); None unless W is proved to be onto R^n.
+
+    ||1 - W V|| < 1 in the row-sum norm makes W V invertible (Neumann), and its rounding is below (d + 2) u |W| |V|.
+    """
+    n, d = w.shape
+    back = np.linalg.pinv(w)
+    error = np.abs(np.eye(n) - w @ back) + (d + 4) * 2.0**-52 * (np.abs(w) @ np.abs(back) + 1)
+    return np.asarray(back) if np.isfinite(back).all() and float(error.sum(axis=1).max()) < 0.5 else None
+
+
+def _facets(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
     network, domain = problem.network, problem.domain
     d = network.input_dimension
     if network.depth == 0:
-        box = domain if isinstance(domain, Box) else Box.cube(d)
-        return [solid_piece(problem, box)]
+        yield solid_piece(problem, domain if isinstance(domain, Box) else Box.cube(d))
+        return
     around_origin = isinstance(domain, WholeSpace) or bool(domain.strictly_contains(np.zeros(d)))
     if network.is_homogeneous and around_origin:
         if d == 1:  # the facets are single points; an interval on either side has the same two regions
-            return [solid_piece(problem, Box([0.5], [1.0])), solid_piece(problem, Box([-1.0], [-0.5]))]
-        return [_cone_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0)]
-    if isinstance(domain, Box):
-        return [solid_piece(problem, domain)]
-    facets = [_homogenised_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0)]
-    return [solid_piece(problem, Box.cube(d)), *facets]
+            yield solid_piece(problem, Box([0.5], [1.0]))
+            yield solid_piece(problem, Box([-1.0], [-0.5]))
+            return
+        yield from (_cone_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))
+    elif isinstance(domain, Box):
+        yield solid_piece(problem, domain)
+    else:
+        yield solid_piece(problem, Box.cube(d))
+        yield from (_homogenised_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))
 
 
 def solid_piece(problem: LipschitzProblem, box: Box) -> BoundedPiece:

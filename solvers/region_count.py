@@ -10,6 +10,7 @@ from solvers.domains import Box, Domain
 from solvers.errors import InputError
 from solvers.facets import bounded_pieces, solid_piece
 from solvers.lipschitz.region_enumeration import RegionEnumeration
+from solvers.lipschitz.region_pieces import region_pieces
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
 from solvers.problems import LipschitzProblem
@@ -24,7 +25,7 @@ def count_regions(network: ReluNetwork, domain: Domain | None = None) -> int:
     identically zero on a region is undetermined and splits nothing. Neighbouring regions may share their gradient.
 
     Memory is constant on a box. On all of R^d, and for networks without biases on boxes around the origin, a region
-    meets several bounded pieces (`solvers.facets`); there a set of the patterns is kept, about 100 bytes a region.
+    meets several bounded pieces (`region_pieces`); there a set of the patterns is kept, about 100 bytes a region.
 
     Args:
         network: any number of outputs; d up to `region_enumeration.MOST_INPUTS`.
@@ -40,16 +41,15 @@ def count_regions(network: ReluNetwork, domain: Domain | None = None) -> int:
         raise InputError(f"linear regions cannot be counted: {reason}")
     if network.depth == 0:
         return 1
-    pieces = bounded_pieces(problem)
+    pieces = region_pieces(problem)
     if len(pieces) == 1:
-        return int(RegionEnumeration().solve(problem).stats["regions"])
+        return int(RegionEnumeration(every=True).solve(problem).stats["regions"])
     from solvers.lipschitz.region_stream import stream_regions
 
     patterns: set[bytes] = set()
     for piece in pieces:
         for region in stream_regions(piece):
-            layers = [layer[:-1] if piece.carries_t else layer for layer in region.pattern]
-            patterns.add(np.packbits(np.concatenate(layers)).tobytes())
+            patterns.add(np.packbits(np.concatenate(region.pattern)).tobytes())
     return len(patterns)
 
 

@@ -10,6 +10,7 @@ from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.mip_backends import check_backend
 from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.portfolio import Portfolio
@@ -41,13 +42,21 @@ INTERPOLATORS: dict[str, type[AbstractInterpolator]] = {
 
 
 def lipschitz_solver_named(name: str) -> AbstractLipschitzSolver:
-    """Look a method up.
+    """Look a method up; `mixed-integer:scip` also names the solver of its programs.
 
     Raises:
         InputError: unknown; the message gives the nearest name.
+        MissingBackendError: the solver of its programs is not installed.
     """
-    if name not in LIPSCHITZ_SOLVERS:
-        near = difflib.get_close_matches(name, LIPSCHITZ_SOLVERS, n=1)
+    method, _, backend = name.partition(":")
+    if method not in LIPSCHITZ_SOLVERS:
+        near = difflib.get_close_matches(method, LIPSCHITZ_SOLVERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"unknown method {name!r}{hint} (known: {', '.join(LIPSCHITZ_SOLVERS)})")
-    return LIPSCHITZ_SOLVERS[name]
+    solver = LIPSCHITZ_SOLVERS[method]
+    if not backend:
+        return solver
+    if not isinstance(solver, MixedInteger):
+        raise InputError(f"method {method} takes no solver after a colon, got {name!r}")
+    check_backend(backend.upper())
+    return MixedInteger(backend.upper())

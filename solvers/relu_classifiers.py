@@ -13,7 +13,7 @@ from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
 from solvers.threshold_networks import sole_class
 
-__all__ = ["ReluClassifier"]
+__all__ = ["ReluClassifier", "score_network"]
 
 # Numbers in the widest layer's output for one block of points.
 BLOCK_NUMBERS = 2**22
@@ -112,18 +112,27 @@ class ReluClassifier:
         Args:
             threads: not used: torch divides its own work.
         """
-        scores = np.empty((len(points), len(self.thresholds)))
-        scores[:] = -np.array(self.offsets)
         if self.second_layer_width:
-            import torch
+            return self.answers(score_network(self.network(), points, device))
+        return self.answers(np.tile(-np.array(self.offsets), (len(points), 1)))
 
-            module = self.network().to_torch(device)
-            rows = max(1, BLOCK_NUMBERS // max(self.first_layer_width, self.second_layer_width))
-            with torch.inference_mode():
-                for start in range(0, len(points), rows):
-                    block = torch.tensor(points[start : start + rows], dtype=torch.float64, device=device)
-                    scores[start : start + rows] = module(block).cpu().numpy()
+    def answers(self, scores: FloatArray) -> NDArray[np.int64]:
+        """Class indices (N,) that scores (N, detectors) stand for, `NO_CLASS` where none or several are positive."""
         if len(self.classes) == 2:
             (minus,) = self.detector_classes
             return np.where(scores[:, 0] > 0, minus, 1 - minus).astype(np.int64)
         return sole_class(scores > 0)
+
+
+def score_network(network: ReluNetwork, points: FloatArray, device: str = "cpu") -> FloatArray:
+    """Outputs (N, K) of a network at points (N, d), by its torch module, some points at a time."""
+    import torch
+
+    module = network.to_torch(device)
+    scores = np.empty((len(points), network.output_dimension))
+    rows = max(1, BLOCK_NUMBERS // max(network.widths, default=1))
+    with torch.inference_mode():
+        for start in range(0, len(points), rows):
+            block = torch.tensor(points[start : start + rows], dtype=torch.float64, device=device)
+            scores[start : start + rows] = module(block).cpu().numpy()
+    return scores

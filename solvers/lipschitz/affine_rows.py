@@ -65,11 +65,16 @@ class AffineRows:
 
 @dataclass(slots=True, eq=False)
 class Variables:
-    """The columns of a program: ranges, and which are 0 or 1."""
+    """The columns of a program: ranges, which are 0 or 1, and what defines them.
+
+    Attributes:
+        definitions: rows that are zero.
+    """
 
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
     binary: list[bool] = field(default_factory=list)
+    definitions: list[AffineRows] = field(default_factory=list)
 
     def add(self, low: FloatArray, high: FloatArray, *, binary: bool = False) -> AffineRows:
         """New variables within ranges (n,)."""
@@ -78,3 +83,9 @@ class Variables:
         self.high += high.tolist()
         self.binary += [binary] * len(low)
         return AffineRows(np.eye(len(low), len(self.low), start), np.zeros(len(low)))
+
+    def define(self, rows: AffineRows, low: FloatArray, high: FloatArray) -> AffineRows:
+        """New variables that equal affine functions, so that a dense row is written down once."""
+        new = self.add(low, high)
+        self.definitions.append(new - rows)
+        return new

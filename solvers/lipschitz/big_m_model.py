@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from solvers.exact_arithmetic import DyadicArray
 from solvers.facets import BoundedPiece
 from solvers.lipschitz.affine_rows import AffineRows, Variables
+from solvers.lipschitz.directions import dual_directions
 from solvers.lipschitz.search_nodes import PieceArrays, root_node
 from solvers.lipschitz.strict_interior import Conflict
 from solvers.norms import FloatArray
@@ -45,7 +46,7 @@ LEAST_UNIT = 2.0**-20
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a program maximises: the component `sign` * g_k of the gradient, or ||g||_1 where `component` is None."""
+    """What a program maximises: `sign` * g_k with k = `component` for p = 1, ||g||_1 without one for p = inf."""
 
     component: int | None = None
     sign: float = 1.0
@@ -125,9 +126,11 @@ class GradientModel:
 
     def __init__(self, piece: BoundedPiece) -> None:
         self.piece = piece
-        arrays = PieceArrays.of(piece, None)
+        network, q = piece.problem.network, piece.problem.dual_p
+        arrays = PieceArrays.of(piece, dual_directions(network, q))
         node = root_node([arrays], 0, -math.inf, math.inf).nodes[0]
         self.signs = node.signs
+        self._longest = node.bound
         self.conflicts: list[Conflict] = []
         self._kernel = arrays.kernel
         self._widths = piece.network.widths
@@ -176,11 +179,13 @@ class GradientModel:
         return found, (low, high)
 
     def bound(self, objective: Objective) -> float:
-        """What the ranges alone say of an objective."""
+        """What propagation alone says of an objective."""
         if objective.component is None:
-            return float(np.maximum(np.abs(self.low), np.abs(self.high)).sum()) * (1 + ROUNDING)
-        k = objective.component
-        return float(self.high[k] if objective.sign > 0 else -self.low[k])
+            reach = float(np.maximum(np.abs(self.low), np.abs(self.high)).sum()) * (1 + ROUNDING)
+        else:
+            k = objective.component
+            reach = float(self.high[k] if objective.sign > 0 else -self.low[k])
+        return min(reach, self._longest)
 
     @property
     def binaries(self) -> int:
@@ -232,7 +237,7 @@ class GradientModel:
         rows: list[AffineRows] = []
         for m, (low, high) in enumerate(self._z):
             unit = _units(low, high, np.abs(w).sum(axis=1) + np.abs(b))
-            z = before.mapped(w / unit[:, None]) + b / unit
+            z = variables.define(before.mapped(w / unit[:, None]) + b / unit, low / unit, high / unit)
             low, high = np.minimum(low, 0.0) / unit, np.maximum(high, 0.0) / unit
             a = variables.add(np.zeros(len(unit)), high)
             on = active[m]
@@ -254,8 +259,8 @@ class GradientModel:
             low, high = self._b[m]
             matrix = chain[m + 1].T * unit
             following = _units(low / scale, high / scale, np.abs(matrix).sum(axis=1) * reach)
-            b = h.mapped(matrix / following[:, None])
             low, high = low / scale / following, high / scale / following
+            b = variables.define(h.mapped(matrix / following[:, None]), low, high)
             on = active[m]
             h = variables.add(np.minimum(low, 0.0), np.maximum(high, 0.0))
             rows += [
@@ -272,6 +277,7 @@ class GradientModel:
     ) -> AffineRows:
         """|g_k|, each with a binary variable for its sign where the range leaves that open."""
         low, high = self.low / scale, self.high / scale
+        gradient = variables.define(gradient, low, high)
         sizes = variables.add(np.zeros(len(low)), np.maximum(np.abs(low), np.abs(high)))
         positive = variables.add(
             ((low >= 0) & (high > 0)).astype(np.float64), (high > 0).astype(np.float64), binary=True
@@ -302,12 +308,17 @@ def _assembled(variables: Variables, rows: list[AffineRows], active: list[Affine
     import scipy.sparse
 
     low, high, binary = np.array(variables.low), np.array(variables.high), np.array(variables.binary)
-    matrix = np.concatenate([block.widened(len(low)) for block in rows])
-    constant = np.concatenate([block.constant for block in rows])
     reals = cp.Variable(int((~binary).sum()), bounds=[low[~binary], high[~binary]])
     switches = cp.Variable(int(binary.sum()), boolean=True)
-    left, right = (scipy.sparse.csr_array(matrix[:, columns]) for columns in (~binary, binary))
-    constraints = [left @ reals + right @ switches <= -constant]
+
+    def stacked(blocks: list[AffineRows]) -> tuple[cp.Expression, FloatArray]:
+        matrix = np.concatenate([block.widened(len(low)) for block in blocks])
+        left, right = (scipy.sparse.csr_array(matrix[:, columns]) for columns in (~binary, binary))
+        return left @ reals + right @ switches, np.concatenate([block.constant for block in blocks])
+
+    below, offsets = stacked(rows)
+    zero, constant = stacked(variables.definitions)
+    constraints = [below <= -offsets, zero == -constant]
     decided = binary & (low == high)
     if decided.any():
         constraints.append(switches[np.flatnonzero(decided[binary])] == low[decided])

@@ -11,19 +11,23 @@ p = inf and the strict interior are design, section 2.3.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
-from collections.abc import Sequence
+import math
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.budget import Budget, Deadline
 from solvers.domains import Box, WholeSpace
-from solvers.facets import BoundedPiece, bounded_pieces
+from solvers.facets import BoundedPiece, each_piece
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.norm_product import norm_product_bound, norm_product_certificate
 from solvers.lipschitz.sampling import draw_points
 from solvers.norms import FloatArray, vector_norm
 from solvers.problems import LipschitzProblem
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BranchAndBound"]
 
-SAMPLES = 2048
+SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, STEPS, TRIES = 16, 12, 32
 # Leaves of a certificate; a longer one is left out.
 MOST_CERTIFIED = 50_000
@@ -114,12 +118,16 @@ class BranchAndBound(AbstractLipschitzSolver):
         if problem.network.depth == 0:
             upper, stats = _affine(problem, incumbent), {"nodes": 0.0}
             finished = True
-        elif deadline.is_over or budget.nodes == 0:
+        elif budget.nodes == 0 or budget.seconds == 0:
             upper, stats, finished = product, {"nodes": 0.0}, False
         else:
             _sample(incumbent, rng, deadline)
-            upper, finished, stats, certificate = self._search(problem, product, incumbent, budget, deadline)
-        upper = max(upper if certificate is not None else min(upper, product), incumbent.lower)
+            with _alarm(deadline) as stop:
+                upper, finished, stats, certificate = self._search(problem, incumbent, budget, deadline, stop)
+        if product <= upper or (self.certified and problem.network.depth == 0):
+            upper = product
+            certificate = norm_product_certificate(problem.network, problem.p) if self.certified else None
+        upper = max(upper, incumbent.lower)
         if budget.is_closed(incumbent.lower, upper):
             status = Status.EXACT
         else:
@@ -137,14 +145,19 @@ class BranchAndBound(AbstractLipschitzSolver):
         )
 
     def _search(
-        self, problem: LipschitzProblem, product: float, incumbent: _Incumbent, budget: Budget, deadline: Deadline
+        self,
+        problem: LipschitzProblem,
+        incumbent: _Incumbent,
+        budget: Budget,
+        deadline: Deadline,
+        stop: NDArray[np.int8],
     ) -> tuple[float, bool, dict[str, float], Certificate | None]:
         """Upper bound, whether the search came to its end, statistics, certificate."""
         from solvers.lipschitz.directions import dual_directions
         from solvers.lipschitz.search_nodes import Expansion, Node, PieceArrays, expand, root_node
         from solvers.lipschitz.search_tree import BOUNDED, Leaf
 
-        pieces = bounded_pieces(problem)
+        pieces: list[BoundedPiece] = []
         slack = rounding_slack(problem.network, problem.dual_p)
         # Below this gap all bounds are rounding; a wider one that was asked for ends the search earlier.
         gap = budget.relative_gap if budget.relative_gap > 1e-6 else 1e-11
@@ -153,10 +166,7 @@ class BranchAndBound(AbstractLipschitzSolver):
         settled = 0.0
         counts = {"nodes": 0, "lp_solves": 0, "exact_checks": 0, "unsettled_leaves": 0}
         longest = 0
-        proofs = _Proofs([[] for _ in pieces]) if self.certified else None
-
-        def keep() -> bool:
-            return proofs is not None and proofs.kept
+        proofs = _Proofs() if self.certified else None
 
         def close(node: Node) -> None:
             """A node that its bound is proof enough of."""
@@ -190,12 +200,15 @@ class BranchAndBound(AbstractLipschitzSolver):
 
         directions = dual_directions(problem.network, problem.dual_p, floor())
         arrays: list[PieceArrays] = []
-        for index, piece in enumerate(pieces):
+        for index, piece in enumerate(each_piece(problem)):
             if deadline.is_over:
-                return product, False, {"nodes": 0.0}, None
-            arrays.append(PieceArrays.of(piece, directions))
+                return math.inf, False, {"nodes": 0.0}, None
+            pieces.append(piece)
+            if proofs is not None:
+                proofs.leaves.append([])
+            arrays.append(PieceArrays.of(piece, directions, stop))
             if directions is None or len(directions):
-                enter(root_node(arrays, index, floor(), incumbent.lower, keep()))
+                enter(root_node(arrays, index, floor(), incumbent.lower, proofs is not None and proofs.kept))
             elif proofs is not None:
                 proofs.enter([(index, Leaf((), BOUNDED))])
         finished = False
@@ -209,7 +222,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             if -queue[0][0] <= settled and not budget.is_closed(incumbent.lower, settled):
                 finished = True  # a leaf that could not be settled is above all that is open
                 break
-            if deadline.is_over or (budget.nodes is not None and counts["nodes"] >= budget.nodes):
+            if deadline.is_over or stop[0] or (budget.nodes is not None and counts["nodes"] >= budget.nodes):
                 break
             room = self.batch if budget.nodes is None else min(self.batch, budget.nodes - counts["nodes"])
             # Short rounds first: the incumbent rises most in the beginning, and a short time limit is kept.
@@ -226,14 +239,14 @@ class BranchAndBound(AbstractLipschitzSolver):
                     continue
                 nodes.append(node)
             longest = max(longest, len(queue))
-            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, keep()))
+            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, proofs is not None and proofs.kept))
         # Directions are dropped one by one for staying below the floor.
         upper = max(settled, -queue[0][0] if queue else 0.0, floor())
         certificate = None
         if proofs is not None:
             proofs.enter([(node.piece, Leaf(node.path, BOUNDED)) for _, _, node in queue])
             certificate = proofs.certificate()
-            if certificate is not None and upper > 0:
+            if certificate is not None and 0 < upper < math.inf:
                 upper = upper * (1 + ROOM) + 4 * slack
         stats = {
             **{name: float(count) for name, count in counts.items()},
@@ -245,9 +258,25 @@ class BranchAndBound(AbstractLipschitzSolver):
         return upper, finished, stats, certificate
 
 
+@contextlib.contextmanager
+def _alarm(deadline: Deadline) -> Iterator[NDArray[np.int8]]:
+    """A flag of shape (1,) that becomes 1 when the deadline passes, also while compiled code runs."""
+    stop = np.zeros(1, dtype=np.int8)
+    if math.isinf(deadline.remaining):
+        yield stop
+        return
+    timer = threading.Timer(deadline.remaining, stop.fill, (1,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield stop
+    finally:
+        timer.cancel()
+
+
 def _affine(problem: LipschitzProblem, incumbent: _Incumbent) -> float:
     """The constant of a network without hidden layers: one gradient everywhere."""
-    piece: BoundedPiece = bounded_pieces(problem)[0]
+    piece = next(each_piece(problem))
     incumbent.offer(*piece.lower_bound(0.5 * (piece.box.lower + piece.box.upper)))
     gradient = problem.network.weights[0][0]
     if not gradient.any():
@@ -258,8 +287,15 @@ def _affine(problem: LipschitzProblem, incumbent: _Incumbent) -> float:
 def _sample(incumbent: _Incumbent, rng: np.random.Generator, deadline: Deadline) -> None:
     """Gradients at random points, then a walk of the best ones with shrinking steps."""
     problem = incumbent.problem
-    points = draw_points(problem.domain, SAMPLES, problem.network, rng)
-    norms = vector_norm(gradients_at(problem.network, points), problem.dual_p)
+    points, norms = np.empty((0, problem.network.input_dimension)), np.empty(0)
+    count = FIRST_SAMPLES
+    while len(points) < SAMPLES and not (len(points) and deadline.is_over):
+        block = draw_points(problem.domain, count, problem.network, rng)
+        lengths = vector_norm(gradients_at(problem.network, block), problem.dual_p)
+        if not len(points):  # a witness even where time is short
+            incumbent.offer(*witness_bound(problem, block[np.argmax(lengths)]))
+        points, norms = np.concatenate([points, block]), np.concatenate([norms, lengths])
+        count = min(2 * count, MOST_AT_ONCE)
     order = np.argsort(-norms)[:WALKERS]
     walkers, best = points[order], norms[order]
     spread: FloatArray = np.std(points, axis=0)

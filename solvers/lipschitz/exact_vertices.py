@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.domains import Box
 from solvers.exact_arithmetic import DyadicArray
 from solvers.networks import ReluNetwork
+from solvers.norms import FloatArray
 
 __all__ = ["ExactCell"]
 
@@ -19,18 +19,25 @@ class ExactCell:
     """Affine rows and vertices of the cells of one piece, exactly; the last cell's are kept.
 
     Facets are numbered as in `region_geometry`.
+
+    Args:
+        network: of the piece.
+        given: (F, k + 1), hyperplanes of the first cell.
+        bias_row: the coordinate that biases behind the first layer are multiplied by, k for none.
+        padded: neurons a layer in the numbering of facets.
     """
 
-    def __init__(self, network: ReluNetwork, box: Box, padded: int) -> None:
-        self.network, self.padded = network, padded
-        self.low = [Fraction(value) for value in box.lower.tolist()]
-        self.high = [Fraction(value) for value in box.upper.tolist()]
-        self._weights = [DyadicArray.of(w) for w in network.weights[:-1]]
+    def __init__(self, network: ReluNetwork, given: FloatArray, bias_row: int, padded: int) -> None:
+        self.network, self.padded, self.bias_row = network, padded, bias_row
+        self.given = [[Fraction(value) for value in row] for row in given.tolist()]
+        self._weights: list[DyadicArray] = []
         self._layers: list[tuple[bytes, DyadicArray, list[list[Fraction]]]] = []
 
     def rows(self, signs: NDArray[np.int8], layer: int) -> list[list[Fraction]]:
         """Pre-activations of a layer on the cell whose earlier layers carry `signs` (L, n): k slopes, the constant."""
-        k = len(self.low)
+        k = self.network.input_dimension
+        if not self._weights:  # on the first question: most networks never ask one
+            self._weights = [DyadicArray.of(w) for w in self.network.weights[:-1]]
         for m in range(layer + 1):
             key = signs[m - 1, : self.network.widths[m - 1]].tobytes() if m else b""
             if m < len(self._layers):
@@ -38,7 +45,7 @@ class ExactCell:
                     continue
                 del self._layers[m:]
             constant = np.zeros((self.network.widths[m], k + 1))
-            constant[:, k] = self.network.biases[m]
+            constant[:, self.bias_row if m else k] = self.network.biases[m]
             if m:
                 below = self._layers[m - 1][1].keep(signs[m - 1, : self.network.widths[m - 1]] > 0)
             else:
@@ -55,16 +62,14 @@ class ExactCell:
         Raises:
             ArithmeticError: they do not meet in one point: a bug of ours.
         """
-        k = len(self.low)
+        k = self.network.input_dimension
         system = []
         for facet in _facets(mask):
-            if facet < 2 * k:
-                row = [Fraction(0)] * (k + 1)
-                row[facet >> 1], row[k] = Fraction(1), -(self.high if facet & 1 else self.low)[facet >> 1]
+            if facet < len(self.given):
+                system.append(self.given[facet])
             else:
-                m, i = divmod(facet - 2 * k, self.padded)
-                row = self.rows(signs, m)[i]
-            system.append(row)
+                m, i = divmod(facet - len(self.given), self.padded)
+                system.append(self.rows(signs, m)[i])
         return _solve(system, k)
 
     def sign(self, signs: NDArray[np.int8], layer: int, neuron: int, vertex: Sequence[Fraction]) -> int:

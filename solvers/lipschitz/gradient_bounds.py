@@ -17,9 +17,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from solvers.lipschitz.propagation_kernels import directional_bounds, pull_back
+from solvers.lipschitz.propagation_kernels import pull_back
 
 __all__ = ["gradient_bound", "gradient_of", "length_of"]
+
+# Sides of matrices whose powers are taken; multiplications that one Gram matrix may take.
+MOST_SQUARED = 128
+MOST_GRAM = 100_000_000
 
 
 @numba.njit(cache=True, nogil=True)
@@ -64,32 +68,51 @@ def length_of(vector, q):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _reflection(axis):  # type: ignore[no-untyped-def]
-    """An orthogonal matrix (Householder) whose first row points along `axis`."""
-    d = len(axis)
-    matrix = np.eye(d)
+def _component_ranges(rows, low, high, count, v, largest, smallest):  # type: ignore[no-untyped-def]
+    """Ranges of the components of g = sum_i x_i rows_i, x_i in [low_i, high_i], mirrored along v (not, for v = 0)."""
+    d = rows.shape[1]
+    square = 0.0
+    for t in range(d):
+        largest[t] = 0.0
+        smallest[t] = 0.0
+        square += v[t] * v[t]
+    for i in range(count):
+        if low[i] == 0.0 and high[i] == 0.0:
+            continue
+        along = 0.0
+        if square > 0.0:
+            for t in range(d):
+                along += rows[i, t] * v[t]
+            along *= 2.0 / square
+        for t in range(d):
+            s = rows[i, t] - along * v[t]
+            x, y = low[i] * s, high[i] * s
+            largest[t] += max(x, y)
+            smallest[t] += min(x, y)
+
+
+@numba.njit(cache=True, nogil=True)
+def _mirror(axis):  # type: ignore[no-untyped-def]
+    """v such that I - 2 v v' / |v|^2 (Householder) turns the axis to the first one."""
+    v = np.zeros(len(axis))
     size = np.sqrt((axis * axis).sum())
-    if size == 0.0:
-        return matrix
-    v = axis / size
-    v[0] += 1.0 if v[0] >= 0.0 else -1.0
-    square = (v * v).sum()
-    for i in range(d):
-        for j in range(d):
-            matrix[i, j] -= 2.0 * v[i] * v[j] / square
-    return matrix
+    if size > 0.0:
+        v[:] = axis / size
+        v[0] += 1.0 if v[0] >= 0.0 else -1.0
+    return v
 
 
 @numba.njit(cache=True, nogil=True)
 def _largest_eigenvalue(matrix):  # type: ignore[no-untyped-def]
-    """An upper bound of the largest eigenvalue of a symmetric non-negative definite matrix (d, d), at most 1.06 of it.
+    """An upper bound of the largest eigenvalue of a symmetric non-negative definite matrix (d, d).
 
-    ||B^16||_F^(1/16) lies between it and d^(1/32) times it.
+    ||B^16||_F^(1/16) lies between it and d^(1/32) times it; for large d ||B||_F, which takes no products.
     """
     d = len(matrix)
     power, following = matrix.copy(), np.empty((d, d))
     scale = 0.0  # the power computed is `power` * exp(scale)
-    for _ in range(4):
+    squarings = 4 if d <= MOST_SQUARED else 0
+    for _ in range(squarings):
         size = 0.0
         for i in range(d):
             for j in range(d):
@@ -113,7 +136,7 @@ def _largest_eigenvalue(matrix):  # type: ignore[no-untyped-def]
         for j in range(d):
             total += power[i, j] * power[i, j]
     # Products of non-negative definite matrices: relative errors in the Frobenius norm stay below d^2 u for each.
-    return np.exp((0.5 * np.log(total) + scale) / 16.0) * (1.0 + 1e-12 * d * d)
+    return np.exp((0.5 * np.log(max(total, 1e-300)) + scale) / 2.0**squarings) * (1.0 + 1e-12 * d * d)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -156,10 +179,12 @@ def _dominated_length(rows, low, high, count, q, reach):  # type: ignore[no-unty
             if square > 0.0:
                 lengths[used] = np.sqrt(square)
                 used += 1
+    side = min(d, used)
+    if used * d * side > MOST_GRAM:
+        return np.inf
     total = 0.0
     for k in range(d):
         total += middle[k] * middle[k]
-    matrix = np.zeros((d, d))
     sizes = 0.0
     for i in range(used):
         along = 0.0
@@ -167,31 +192,47 @@ def _dominated_length(rows, low, high, count, q, reach):  # type: ignore[no-unty
             along += middle[k] * generators[i, k]
         total += 2.0 * abs(along)
         sizes += lengths[i]
-        for k in range(d):
-            value = generators[i, k] / lengths[i]
-            for t in range(d):
-                matrix[k, t] += value * generators[i, t]
     if used:
+        # sum a_i a_i' / |a_i| and the matrix of <a_i, a_j> / sqrt(|a_i| |a_j|) have the same eigenvalues but for 0.
+        matrix = np.zeros((side, side))
+        for i in range(used):
+            root = np.sqrt(lengths[i])
+            for k in range(d):
+                generators[i, k] /= root
+        if side == d:
+            for i in range(used):
+                for k in range(d):
+                    value = generators[i, k]
+                    for t in range(d):
+                        matrix[k, t] += value * generators[i, t]
+        else:
+            for i in range(used):
+                for j in range(i + 1):
+                    value = 0.0
+                    for k in range(d):
+                        value += generators[i, k] * generators[j, k]
+                    matrix[i, j] = value
+                    matrix[j, i] = value
         total += sizes * _largest_eigenvalue(matrix) * (1.0 + 1e-13 * (used + d))
     return np.sqrt(total * (1.0 + 1e-14 * (used + d)))
 
 
 @numba.njit(cache=True, nogil=True)
-def _best_directions(rows, low, high, count, directions, along_inputs, chosen, left, floor):  # type: ignore[no-untyped-def]
+def _best_directions(rows, low, high, count, directions, along_inputs, chosen, left, q, floor):  # type: ignore[no-untyped-def]
     """The dual view: the largest reach over the chosen directions; those that stay below the floor leave the list.
 
     Args:
         low, high: (n,): ranges of the coefficient of every row.
-        directions: (d, C); chosen: (C',), its first `left` entries count; compacted in place.
+        directions: (d, C), for q = inf the axes; chosen: (C',), its first `left` entries count; compacted in place.
         along_inputs: (n, C): <rows_i, c>, where the rows are the inputs themselves; else of length 0.
     Returns:
         (bound, directions left, index of the best, whether it is reached with its sign turned).
     """
     d = rows.shape[1]
-    known = len(along_inputs) > 0
+    known, axes = len(along_inputs) > 0, np.isinf(q)
     # <g, c> lies between centre - spread and centre + spread.
     centre, spread, along = np.zeros(left), np.zeros(left), np.empty(left)
-    packed = np.empty((0 if known else d, left))
+    packed = np.empty((0 if known or axes else d, left))
     for t in range(len(packed)):
         for e in range(left):
             packed[t, e] = directions[t, chosen[e]]
@@ -201,6 +242,9 @@ def _best_directions(rows, low, high, count, directions, along_inputs, chosen, l
         if known:
             for e in range(left):
                 along[e] = along_inputs[i, chosen[e]]
+        elif axes:
+            for e in range(left):
+                along[e] = rows[i, chosen[e]]
         else:
             for e in range(left):
                 along[e] = rows[i, 0] * packed[0, e]
@@ -252,20 +296,19 @@ def gradient_bound(  # type: ignore[no-untyped-def]
     axis = np.empty(d)
     if dual:
         bound, left, place, turned = _best_directions(
-            rows, low, high, count, directions, along_inputs if first == 0 else along_inputs[:0], chosen, left, floor
-        )
+            rows, low, high, count, directions, along_inputs if first == 0 else along_inputs[:0], chosen, left, q,
+            floor,
+        )  # fmt: skip
         for t in range(d):
             axis[t] = -directions[t, place] if turned else directions[t, place]
     else:
         largest, smallest = np.empty(d), np.empty(d)
-        axes = np.eye(d)
-        directional_bounds(rows, low, high, count, axes, largest, smallest)
+        _component_ranges(rows, low, high, count, np.zeros(d), largest, smallest)
         reach = np.maximum(largest, -smallest)
         far = np.where(largest > -smallest, largest, smallest)
         bound = length_of(reach, q)
         if bound > floor:
-            axes = _reflection(0.5 * (largest + smallest))
-            directional_bounds(rows, low, high, count, axes, largest, smallest)
+            _component_ranges(rows, low, high, count, _mirror(0.5 * (largest + smallest)), largest, smallest)
             euclid = min(length_of(reach, 2.0), length_of(np.maximum(largest, -smallest), 2.0))
             if q <= 2.0:
                 bound = min(bound, euclid * d ** (1.0 / q - 0.5))

@@ -28,8 +28,9 @@ SAMPLES, PROPAGATION, PRODUCT = "sampling", "propagation", "norm-product"
 MOST_SEARCHED = 400
 # Signs of hyperplanes at vertices: at most this many are looked at before, and after, branch and bound is tried.
 FEW_SIGNS, MOST_SIGNS = 10**6, 10**9
-# Inputs -> hidden neurons up to which regions are enumerated first.
-FEW_NEURONS = {1: MOST_SEARCHED, 2: MOST_SEARCHED, 3: 64, 4: 16}
+# Inputs -> hidden neurons up to which regions are enumerated first. The most take seconds on a box, and at d = 2 half a
+# minute on R^2.
+FEW_NEURONS = {1: 1000, 2: 1000, 3: 64, 4: 16}
 # Multiplications of a propagation through the network: about 10^8 a second.
 MOST_PROPAGATION = 3 * 10**9
 
@@ -72,8 +73,22 @@ def size_of(problem: LipschitzProblem) -> Size:
     return Size(d, network.widths, pieces, sum(network.widths))
 
 
-def choose(size: Size) -> Choice:
-    """The methods for a problem of that size."""
+def choose(size: Size, certified: bool = False) -> Choice:
+    """The methods for a problem of that size.
+
+    Args:
+        size: of the problem.
+        certified: whether the upper bound is to be proved again. A checker replays a tree of splits or a list of cells
+            of R^d in milliseconds, but crosses the facets of a few dozen regions a second; so branch and bound goes
+            before methods that list regions.
+    """
+    choice = _choose(size)
+    if certified and SEARCH in choice.exact and (choice.exact[0] == REGIONS or size.pieces == 1):
+        return Choice((SEARCH, *(name for name in choice.exact if name != SEARCH)))
+    return choice
+
+
+def _choose(size: Size) -> Choice:
     if not size.widths:
         return Choice((VERTICES,))
     searched = size.undecided <= MOST_SEARCHED
@@ -82,8 +97,8 @@ def choose(size: Size) -> Choice:
         if signs <= FEW_SIGNS:
             return Choice((VERTICES, SEARCH) if searched else (VERTICES,))
         exact = ((SEARCH,) if searched else ()) + ((VERTICES,) if signs <= MOST_SIGNS else ())
-    elif searched and sum(size.widths) <= FEW_NEURONS.get(size.inputs, 0):
-        exact = (REGIONS, SEARCH)
+    elif sum(size.widths) <= FEW_NEURONS.get(size.inputs, 0):
+        exact = (REGIONS, SEARCH) if searched else (REGIONS,)
     else:
         exact = (SEARCH,) if searched else ()
     if exact:

@@ -170,12 +170,13 @@ def run_program(problem: cvxpy.Problem, name: str, seconds: float, nodes: int | 
                 solver=name, warm_start=False, **backend.options(seconds, nodes, gap)
             )
     except (cp.error.SolverError, ValueError):
-        # Refused by the solver, or SCIP ran out of time before it had a point.
+        # Refused by the solver; or SCIP ran out of nodes, or of time before it had a point: cvxpy then drops its bound.
         return MipAnswer(math.inf, False, False, 0.0)
     stats = problem.solver_stats.extra_stats
     nodes_used = backend.nodes(stats)
     if problem.status in (cp.INFEASIBLE, cp.settings.INFEASIBLE_OR_UNBOUNDED):
         return MipAnswer(-math.inf, False, True, nodes_used)  # every variable has bounds
-    found = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.USER_LIMIT) and math.isfinite(problem.value)
+    with_point = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.USER_LIMIT)
+    found = with_point and problem.value is not None and math.isfinite(problem.value)
     bound = backend.bound(stats)
     return MipAnswer(math.inf if math.isnan(bound) else bound, found, problem.status == cp.OPTIMAL, nodes_used)

@@ -27,7 +27,6 @@ from solvers.lipschitz.big_m_model import GradientModel, Objective
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.mip_backends import check_backend, run_program
 from solvers.lipschitz.norm_product import norm_product_bound
-from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.strict_interior import Conflict, judge_pattern
 from solvers.norms import vector_norm
 from solvers.problems import LipschitzProblem
@@ -37,7 +36,6 @@ from solvers.witnesses import rounding_slack, witness_bound
 
 __all__ = ["MixedInteger"]
 
-SAMPLES = 4096
 SAFETY = 1e-8
 # Gap left to the solver, and the improvement that a new incumbent must bring: together below 1e-7.
 SOLVER_GAP = 1e-9
@@ -75,7 +73,8 @@ class MixedInteger(AbstractLipschitzSolver):
         elif search.is_over():
             upper = math.inf
         else:
-            start = Sampling(SAMPLES).solve(problem, budget=Budget(search.deadline.remaining), rng=rng)
+            # The random points of branch and bound, walked uphill: only the lower bound is taken.
+            start = BranchAndBound().solve(problem, budget=Budget(search.deadline.remaining, nodes=1), rng=rng)
             search.offer(start.lower, start.witness)
             upper = search.run()
         if 0 < upper < math.inf and search.lower == 0 and not search.is_over():
@@ -147,7 +146,8 @@ class _Search:
     @property
     def floor(self) -> float:
         """What a gradient must reach to be of interest."""
-        gap = self.budget.relative_gap if self.budget.relative_gap > 1e-6 else LEAST_STEP
+        wide = self.budget.relative_gap > 1e-6
+        gap = self.budget.relative_gap - MixedInteger.resolution if wide else LEAST_STEP
         return self.lower * (1 + gap) + (self.slack if self.witness is not None else 0.0)
 
     def run(self) -> float:

@@ -74,7 +74,7 @@ def is_inside(a, b, low, high, point, margin):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def deep_point(a, b, errors, low, high):  # type: ignore[no-untyped-def]
+def deep_point(a, b, errors, low, high, stop):  # type: ignore[no-untyped-def]
     """A deep point of {A x + b > 0} strictly inside the box, its margin, a proved bound on margins, multipliers."""
     k = len(low)
     x, y = 0.5 * (low + high), np.zeros(len(b))
@@ -82,7 +82,7 @@ def deep_point(a, b, errors, low, high):  # type: ignore[no-untyped-def]
     if len(b) == 0:
         return cap, np.inf, x, y
     middle = x.copy()
-    margin, bound = best_margin(a, b, errors, low, high, cap, x, y)
+    margin, bound = best_margin(a, b, errors, low, high, cap, x, y, stop)
     if margin > 0.0:
         # Away from the faces, at the price of at most half the margin.
         share = 0.25
@@ -101,7 +101,7 @@ def deep_point(a, b, errors, low, high):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def decide_by_programs(  # type: ignore[no-untyped-def]
-    a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point, tighten
+    a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point, tighten, stop
 ):
     """Decide undecided neurons of the first undecided layer that keep one sign on the polytope {A x + b >= 0}.
 
@@ -109,6 +109,7 @@ def decide_by_programs(  # type: ignore[no-untyped-def]
 
     Args:
         a, b, slack: from `gather_rows`; width: neurons of the layer `first`; tighten: whether to enter ranges.
+        stop: as for `solve_program`.
     Returns:
         Programs solved, neurons decided (count,), their multipliers (count, m).
     """
@@ -123,13 +124,15 @@ def decide_by_programs(  # type: ignore[no-untyped-def]
         here = below[first, i, k]
         for t in range(k):
             here += below[first, i, t] * point[t]
+        if stop[0] != 0:
+            break
         if crossed[r]:
             continue
         flip = -1.0 if here > 0.0 else 1.0
         for t in range(k):
             c[t] = flip * below[first, i, t]
         programs += 1
-        status = solve_program(c, a, b, low, high, 50 + 10 * (len(b) + k), x, y)
+        status = solve_program(c, a, b, low, high, 50 + 10 * (len(b) + k), x, y, stop)
         if status == 0:
             continue
         most = proved_maximum(c, flip * below[first, i, k], a, b, slack, low, high, y) + errors[first, i]

@@ -19,7 +19,7 @@ from solvers.domains import Box, WholeSpace
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.networks import ReluNetwork
 from solvers.norms import check_exponent, dual_exponent, vector_norm
-from solvers.operator_norms import operator_norm_bound, operator_norm_rules
+from solvers.operator_norms import operator_norm_bound, operator_norm_rules, spectral_bound
 from solvers.problems import LipschitzProblem
 from solvers.results import Certificate, LipschitzBounds, Status
 
@@ -55,9 +55,10 @@ def _chain_bound(network: ReluNetwork, p: float) -> tuple[float, list[float]]:
     reached: dict[float, tuple[float, list[float]]] = {check_exponent(p): (1.0, [check_exponent(p)])}
     for w in network.weights[:-1]:
         following: dict[float, tuple[float, list[float]]] = {}
+        spectral = spectral_bound(w)
         for target in choices:
             options = [
-                (cost * operator_norm_bound(w, source, target), [*path, target])
+                (cost * operator_norm_bound(w, source, target, spectral), [*path, target])
                 for source, (cost, path) in reached.items()
             ]
             following[target] = min(options, key=lambda option: option[0])

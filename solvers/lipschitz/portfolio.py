@@ -19,8 +19,9 @@ from solvers.results import LipschitzBounds, Status
 
 __all__ = ["Portfolio"]
 
-# Without a time limit a method ends after so many seconds for each problem: `auto` never hangs.
-PATIENCE = 120.0
+# Without a time limit a method ends after so many seconds for each problem: `auto` never hangs. The first call of all
+# compiles for half a minute, more on a busy machine.
+PATIENCE = 300.0
 # Of the time left, what goes to a method that another one can follow.
 FIRST_SHARE = 0.6
 
@@ -51,7 +52,7 @@ class Portfolio(AbstractLipschitzSolver):
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
     ) -> list[LipschitzBounds]:
         deadline = budget.start()
-        choices = [_choice(problem) for problem in problems]
+        choices = [self._choice(problem) for problem in problems]
         plans = [choice.exact or choice.bounds for choice in choices]
         found: list[list[LipschitzBounds]] = [[] for _ in problems]
         for stage in range(max(map(len, plans), default=0)):
@@ -67,6 +68,13 @@ class Portfolio(AbstractLipschitzSolver):
                     found[i].append(answer)
                 waiting = [i for i in waiting if i not in mine]
         return [self._combined(*of, budget) for of in zip(problems, choices, found, strict=True)]
+
+    def _choice(self, problem: LipschitzProblem) -> Choice:
+        size = size_of(problem)
+        wide = size.undecided > MOST_SEARCHED and problem.network.depth > 0
+        if wide and size.pieces == 1 and propagation_work(size) <= MOST_PROPAGATION:
+            size = replace(size, undecided=undecided_neurons(problem))
+        return choose(size, self.certified)
 
     def _settled(self, answers: Sequence[LipschitzBounds], budget: Budget) -> bool:
         """Whether the bounds found so far leave nothing to wish for."""
@@ -108,14 +116,6 @@ class Portfolio(AbstractLipschitzSolver):
             stats,
             reason,
         )
-
-
-def _choice(problem: LipschitzProblem) -> Choice:
-    size = size_of(problem)
-    wide = size.undecided > MOST_SEARCHED and problem.network.depth > 0
-    if wide and size.pieces == 1 and propagation_work(size) <= MOST_PROPAGATION:
-        size = replace(size, undecided=undecided_neurons(problem))
-    return choose(size)
 
 
 def _limit(deadline: Deadline, mine: int, waiting: int, last: bool) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from solvers.budget import Budget, Deadline
 from solvers.domains import Box, WholeSpace
-from solvers.facets import bounded_pieces
+from solvers.facets import each_piece
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.problems import LipschitzProblem
@@ -31,7 +31,7 @@ def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = Non
         return np.inf
     largest = 0.0
     directions = dual_directions(problem.network, problem.dual_p)
-    for piece in bounded_pieces(problem):
+    for piece in each_piece(problem):
         if deadline is not None and deadline.is_over:
             return np.inf
         found = root_node([PieceArrays.of(piece, directions)], 0, -np.inf, np.inf)
@@ -43,7 +43,7 @@ def undecided_neurons(problem: LipschitzProblem) -> int:
     """Hidden neurons that propagated ranges leave undecided on a domain that is its own bounded piece."""
     from solvers.lipschitz.search_nodes import PieceArrays, root_node
 
-    (piece,) = bounded_pieces(problem)
+    (piece,) = each_piece(problem)
     nodes = root_node([PieceArrays.of(piece, None)], 0, -np.inf, np.inf).nodes
     widths = problem.network.widths
     return sum(int((row[:n] == 0).sum()) for node in nodes for row, n in zip(node.signs, widths, strict=True))

@@ -16,15 +16,19 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["EMPTY", "directional_bounds", "flat_rows", "propagate", "pull_back"]
+__all__ = ["EMPTY", "STOPPED", "flat_rows", "propagate", "pull_back"]
 
 UNIT = 2.0**-52
 # No point of the box carries the partial pattern.
 EMPTY = -1
+# Time was up before the end.
+STOPPED = -2
 
 
 @numba.njit(cache=True, nogil=True)
-def propagate(weights, biases, widths, group, turn, low, high, signs, z_low, z_high, below, above, errors):  # type: ignore[no-untyped-def]
+def propagate(  # type: ignore[no-untyped-def]
+    weights, biases, widths, group, turn, low, high, signs, z_low, z_high, below, above, errors, stop
+):
     """Decide neurons layer by layer.
 
     Args:
@@ -35,27 +39,44 @@ def propagate(weights, biases, widths, group, turn, low, high, signs, z_low, z_h
         z_low, z_high: (L, n), changed: ranges known before, tightened.
         below, above: (L, n, k + 1), filled: linear functions of the input; the last column is the constant.
         errors: (L, n), filled: rounding error of these functions anywhere in the box.
+        stop: (1,): not 0 once time is up; another thread may set it.
     Returns:
-        EMPTY, or the first layer with an undecided neuron (L if there is none).
+        EMPTY, STOPPED, or the first layer with an undecided neuron (L if there is none).
     """
     depth, k = len(widths), len(low)
     reach = np.maximum(np.abs(low), np.abs(high))
+    # Of the layer before: sizes of the linear functions, for their rounding; slopes of chords.
+    span, slope = np.zeros(weights.shape[2]), np.zeros(weights.shape[2])
     first = depth
     for m in range(depth):
         count = widths[m]
         inputs = k if m == 0 else widths[m - 1]
+        affine = first == depth
+        if m > 0:
+            for j in range(inputs):
+                if signs[m - 1, j] < 0:
+                    continue
+                lo, hi = z_low[m - 1, j], z_high[m - 1, j]
+                total = abs(below[m - 1, j, k]) + abs(above[m - 1, j, k]) + abs(lo) + abs(hi)
+                for t in range(k):
+                    total += max(abs(below[m - 1, j, t]), abs(above[m - 1, j, t])) * reach[t]
+                span[j] = total
+                if signs[m - 1, j] == 0:
+                    slope[j] = hi / (hi - lo)
         for i in range(count):
+            if stop[0] != 0:
+                return STOPPED
             bias = biases[m, i]
             lower, upper, size_low, size_high = bias, bias, abs(bias), abs(bias)
             error, size = 0.0, abs(bias)
+            under, over = below[m, i], above[m, i]
             for t in range(k + 1):
-                below[m, i, t] = 0.0
-                above[m, i, t] = 0.0
+                under[t] = 0.0
+                over[t] = 0.0
             if m == 0:
                 for j in range(inputs):
                     w = weights[0, i, j]
-                    below[0, i, j] = w
-                    above[0, i, j] = w
+                    under[j] = w
                     size += abs(w) * reach[j]
                     if w >= 0.0:
                         a, c = w * low[j], w * high[j]
@@ -82,52 +103,55 @@ def propagate(weights, biases, widths, group, turn, low, high, signs, z_low, z_h
                     size_low += abs(a)
                     size_high += abs(c)
                     error += abs(w) * errors[m - 1, j]
-                    # Sizes of the linear functions, for their rounding.
-                    span = abs(below[m - 1, j, k]) + abs(above[m - 1, j, k])
-                    for t in range(k):
-                        span += max(abs(below[m - 1, j, t]), abs(above[m - 1, j, t])) * reach[t]
-                    size += abs(w) * (span + abs(lo) + abs(hi))
-                    if sign > 0:
+                    size += abs(w) * span[j]
+                    if affine:
                         for t in range(k + 1):
-                            if w > 0.0:
-                                below[m, i, t] += w * below[m - 1, j, t]
-                                above[m, i, t] += w * above[m - 1, j, t]
-                            else:
-                                below[m, i, t] += w * above[m - 1, j, t]
-                                above[m, i, t] += w * below[m - 1, j, t]
-                    else:
-                        slope = hi / (hi - lo)
+                            under[t] += w * below[m - 1, j, t]
+                    elif sign > 0:
                         if w > 0.0:
                             for t in range(k + 1):
-                                above[m, i, t] += w * slope * above[m - 1, j, t]
-                            above[m, i, k] -= w * slope * lo
-                            if hi > -lo:
-                                for t in range(k + 1):
-                                    below[m, i, t] += w * below[m - 1, j, t]
+                                under[t] += w * below[m - 1, j, t]
+                                over[t] += w * above[m - 1, j, t]
                         else:
                             for t in range(k + 1):
-                                below[m, i, t] += w * slope * above[m - 1, j, t]
-                            below[m, i, k] -= w * slope * lo
+                                under[t] += w * above[m - 1, j, t]
+                                over[t] += w * below[m - 1, j, t]
+                    else:
+                        tilted = w * slope[j]
+                        if w > 0.0:
+                            for t in range(k + 1):
+                                over[t] += tilted * above[m - 1, j, t]
+                            over[k] -= tilted * lo
                             if hi > -lo:
                                 for t in range(k + 1):
-                                    above[m, i, t] += w * below[m - 1, j, t]
-            below[m, i, k] += bias
-            above[m, i, k] += bias
+                                    under[t] += w * below[m - 1, j, t]
+                        else:
+                            for t in range(k + 1):
+                                under[t] += tilted * above[m - 1, j, t]
+                            under[k] -= tilted * lo
+                            if hi > -lo:
+                                for t in range(k + 1):
+                                    over[t] += w * below[m - 1, j, t]
+            if affine:
+                for t in range(k + 1):
+                    over[t] = under[t]
+            under[k] += bias
+            over[k] += bias
             error += (inputs + k + 8) * UNIT * size
             errors[m, i] = error
             lower -= (inputs + 4) * UNIT * size_low
             upper += (inputs + 4) * UNIT * size_high
-            line_low, line_high = below[m, i, k] - error, above[m, i, k] + error
+            line_low, line_high = under[k] - error, over[k] + error
             spread = 0.0
             for t in range(k):
-                a, c = below[m, i, t], above[m, i, t]
+                a, c = under[t], over[t]
                 line_low += a * low[t] if a >= 0.0 else a * high[t]
                 line_high += c * high[t] if c >= 0.0 else c * low[t]
                 spread += abs(a) * (high[t] - low[t])
             lower, upper = max(lower, line_low, z_low[m, i]), min(upper, line_high, z_high[m, i])
             sign = signs[m, i]
             # An affine pre-activation that is not constant vanishes on a flat set only: no region has both bounds 0.
-            crossing = first == depth and spread > 4.0 * error
+            crossing = affine and spread > 4.0 * error
             if lower > upper:
                 return EMPTY
             if sign > 0:
@@ -221,27 +245,3 @@ def pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high
     for i in range(widths[first]):
         u_low[i] = lower[i]
         u_high[i] = upper[i]
-
-
-@numba.njit(cache=True, nogil=True)
-def directional_bounds(rows, low, high, count, directions, largest, smallest):  # type: ignore[no-untyped-def]
-    """Ranges of <g, c> over g = sum_i x_i rows_i with x_i in [low_i, high_i], for every row c of `directions` (C, d).
-
-    Args:
-        count: rows used; largest, smallest: (C,), filled.
-    """
-    d = rows.shape[1]
-    for e in range(len(directions)):
-        above, beneath = 0.0, 0.0
-        c = directions[e]
-        for i in range(count):
-            if low[i] == 0.0 and high[i] == 0.0:
-                continue
-            s = 0.0
-            for t in range(d):
-                s += rows[i, t] * c[t]
-            x, y = low[i] * s, high[i] * s
-            above += max(x, y)
-            beneath += min(x, y)
-        largest[e] = above
-        smallest[e] = beneath

@@ -14,6 +14,7 @@ from solvers.lipschitz.region_state import (
     ASKED,
     COUNT,
     DONE,
+    FRESH,
     GROW,
     LAYER,
     NEXT,
@@ -145,6 +146,8 @@ def split(net, cell, solver, stack, questions, c, m):  # type: ignore[no-untyped
     stack.cells[c + 1, COUNT] = end - middle
     stack.cells[c + 1, LAYER] = m
     stack.cells[c + 1, NEXT] = stack.cells[c, NEXT]
+    stack.cells[c, FRESH] = 1
+    stack.cells[c + 1, FRESH] = 1
     for layer in range(m + 1):
         for j in range(net.widths[layer]):
             stack.signs[c + 1, layer, j] = stack.signs[c, layer, j]

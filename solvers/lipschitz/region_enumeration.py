@@ -1,6 +1,6 @@
 """Exact constants by enumeration of all linear regions: any depth, every p in one pass, few inputs.
 
-A bounded piece of the problem (`solvers.facets`) is subdivided neuron by neuron, layer by layer, and the gradient of
+A bounded piece of the problem (`region_pieces`) is subdivided neuron by neuron, layer by layer, and the gradient of
 every region that comes out is measured. How cells are cut is told in `region_kernels`, how signs are made certain in
 `region_geometry`; nothing depends on a tolerance.
 
@@ -22,10 +22,11 @@ from solvers.exact_arithmetic import DyadicArray
 from solvers.facets import BoundedPiece, bounded_pieces
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.region_pieces import Piece, region_pieces
 from solvers.norms import FloatArray, vector_norm
 from solvers.problems import LipschitzProblem
 from solvers.results import Certificate, LipschitzBounds, Status, Witness
-from solvers.witnesses import exact_gradient, rounding_slack
+from solvers.witnesses import exact_gradient, gradients_at, rounding_slack, witness_bound
 
 if TYPE_CHECKING:
     from solvers.lipschitz.region_state import Record
@@ -41,6 +42,8 @@ MOST_CERTIFIED = 4000
 FIRST_STEPS, MOST_STEPS, GLANCE = 256, 1 << 20, 0.02
 # Regions too thin for a witness in float64 that are looked at in exact arithmetic.
 MOST_THIN = 500
+# Random points whose gradients are measured first.
+SAMPLES = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -60,15 +63,18 @@ class _Case:
 class RegionEnumeration(AbstractLipschitzSolver):
     """Exact for any depth in few dimensions; problems that differ in p alone are solved in one pass.
 
-    `stats["regions"]` counts the activation regions with non-empty interior that meet the interior of the box; pieces
-    of one region are never counted twice. Where several bounded pieces stand for the domain (all of R^d; cones), a
-    region may meet many of them, and `stats["cells"]` counts their intersections instead; `count_regions` counts
-    regions there.
+    Cells on which interval bounds allow no longer gradient than the longest one found are passed over, unless every
+    region is asked for; `stats["passed"]` counts them, `stats["cells"]` the regions that were measured. With `every`
+    and one bounded piece, `stats["regions"]` counts the activation regions with non-empty interior that meet the
+    interior of the box; pieces of one region are never counted twice. Where several pieces stand for the domain (all of
+    R^d; cones), a region may meet many of them, and `count_regions` counts regions.
 
     Attributes:
-        certified: record the list of regions as a certificate, up to MOST_CERTIFIED of them.
+        every: meet every region.
+        certified: record the list of all regions as a certificate, up to MOST_CERTIFIED of them.
     """
 
+    every: bool = False
     certified: bool = False
     name: ClassVar[str] = "region-enumeration"
     summary: ClassVar[str] = f"exact for any depth and p up to d = {MOST_INPUTS}: every linear region, one by one"
@@ -89,17 +95,19 @@ class RegionEnumeration(AbstractLipschitzSolver):
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
     ) -> list[LipschitzBounds]:
         deadline = budget.start()
-        cases: dict[Hashable, _Case] = {}
+        firsts: dict[Hashable, tuple[_Case, np.random.Generator]] = {}
         owners = []
-        for problem in problems:
+        for problem, rng in zip(problems, rngs, strict=True):
             key = (id(problem.network), _domain_key(problem.domain))
-            case = cases.setdefault(key, _Case())
+            case, _ = firsts.setdefault(key, (_Case(), rng))
             case.problems.setdefault(problem.dual_p, problem)
             owners.append(case)
-        answers = {id(case): self._solve_case(case, budget, deadline) for case in cases.values()}
+        answers = {id(case): self._solve_case(case, budget, deadline, rng) for case, rng in firsts.values()}
         return [answers[id(case)][problem.dual_p] for case, problem in zip(owners, problems, strict=True)]
 
-    def _solve_case(self, case: _Case, budget: Budget, deadline: Deadline) -> dict[float, LipschitzBounds]:
+    def _solve_case(
+        self, case: _Case, budget: Budget, deadline: Deadline, rng: np.random.Generator
+    ) -> dict[float, LipschitzBounds]:
         started = deadline.elapsed
         any_problem = next(iter(case.problems.values()))
         network = any_problem.network
@@ -109,7 +117,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         elif deadline.is_over or budget.nodes == 0:
             upper, stats, finished = dict.fromkeys(case.problems, math.inf), {}, False
         else:
-            upper, stats, finished, certificate = self._enumerate(case, budget, deadline)
+            upper, stats, finished, certificate = self._enumerate(case, budget, deadline, rng)
         found = {}
         for q, problem in case.problems.items():
             lower = case.lower.get(q, 0.0)
@@ -125,7 +133,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         return found
 
     def _enumerate(
-        self, case: _Case, budget: Budget, deadline: Deadline
+        self, case: _Case, budget: Budget, deadline: Deadline, rng: np.random.Generator
     ) -> tuple[dict[float, float], dict[str, float], bool, Certificate | None]:
         """Upper bound for every dual exponent, statistics, whether all regions were met, certificate."""
         from solvers.lipschitz.region_state import DONE, IMPROVED, PAUSED
@@ -133,10 +141,13 @@ class RegionEnumeration(AbstractLipschitzSolver):
 
         any_problem = next(iter(case.problems.values()))
         slack = {q: rounding_slack(any_problem.network, q) for q in case.problems}
-        record = new_record(list(slack), list(slack.values()), any_problem.network.input_dimension)
-        pieces = bounded_pieces(any_problem)
+        every = self.every or self.certified
+        record = new_record(list(slack), list(slack.values()), any_problem.network.input_dimension, every=every)
+        if not every:
+            _sample(case, record, rng)
+        pieces = [*bounded_pieces(any_problem)] if self.certified else region_pieces(any_problem)
         lists: list[dict[str, Any]] | None = [] if self.certified else None
-        met, cells, signs, thin = 0, 0, 0, 0
+        met, cells, passed, signs, thin = 0, 0, 0, 0, 0
         finished = True
         for piece in pieces:
             stream = RegionStream(piece, record, emit=lists is not None)
@@ -157,13 +168,15 @@ class RegionEnumeration(AbstractLipschitzSolver):
                 steps = _next_steps(steps, deadline.elapsed - before)
                 for q, problem in case.problems.items():
                     deadline.tell(problem.p, case.lower.get(q, 0.0), math.inf)
-            met, cells, signs = met + stream.regions, cells + stream.steps, signs + stream.exact_signs
+            met, cells, passed = met + stream.regions, cells + stream.steps, passed + stream.passed
+            signs += stream.exact_signs
             if not finished:
                 break
             if lists is not None:
                 lists.append(listed)
         stats = {
-            "regions" if len(pieces) == 1 else "cells": float(met),
+            "regions" if every and len(pieces) == 1 else "cells": float(met),
+            "passed": float(passed),
             "nodes": float(cells),
             "pieces": float(len(pieces)),
             "exact_signs": float(signs),
@@ -175,7 +188,8 @@ class RegionEnumeration(AbstractLipschitzSolver):
             vanishing = tiny and all(_vanishes_on(piece, deadline) for piece in pieces)
             for e, q in enumerate(slack):
                 # The float64 gradient is off by less than the slack, its norm by a few units in the last place.
-                upper[q] = 0.0 if vanishing else float(record.top[e]) * (1 + 1e-14) + slack[q]
+                longest = max(float(record.top[e]), float(record.floor[e]))
+                upper[q] = 0.0 if vanishing else longest * (1 + 1e-14) + slack[q]
         certificate = None
         if self.certified:
             stats["certified"] = float(finished and lists is not None)
@@ -205,7 +219,26 @@ def _affine(case: _Case) -> dict[float, float]:
     return upper
 
 
-def _improve(case: _Case, piece: BoundedPiece, record: Record, centres: Iterable[FloatArray], patient: bool) -> int:
+def _sample(case: _Case, record: Record, rng: np.random.Generator) -> None:
+    """Longest gradients at random points, so that cells are passed over from the start."""
+    problem = next(iter(case.problems.values()))
+    domain, d = problem.domain, problem.network.input_dimension
+    if isinstance(domain, Box):
+        points = rng.uniform(domain.lower, domain.upper, (SAMPLES, d))
+    else:  # near the kinks, and far out
+        points = rng.standard_normal((SAMPLES, d)) * 10.0 ** rng.uniform(-1, 2, (SAMPLES, 1))
+    gradients = gradients_at(problem.network, points)
+    for e, (q, asked) in enumerate(case.problems.items()):
+        lengths = vector_norm(gradients, q)
+        best = int(np.argmax(lengths))
+        lower, witness = witness_bound(asked, points[best])
+        if witness is not None:
+            case.offer(q, lower, witness)
+            # Below what region enumeration computes itself for that region, which is then met all the same.
+            record.floor[e] = float(vector_norm(witness.gradient, q)) * (1 - 1e-12)
+
+
+def _improve(case: _Case, piece: Piece, record: Record, centres: Iterable[FloatArray], patient: bool) -> int:
     """Prove the gradient of the current region for every q in which it is the longest so far.
 
     A region in which no float64 point was found proves nothing: its gradient enters the upper bound alone. Returns
@@ -239,7 +272,9 @@ def _list_regions(stream: RegionStream, listed: dict[str, Any], most: int) -> bo
     Returns:
         False where there are too many or one is too thin for such a point: then there is no certificate.
     """
-    network, box = stream.piece.network, stream.piece.box
+    piece = stream.piece
+    assert isinstance(piece, BoundedPiece)  # certificates go by the pieces that all methods share
+    network, box = piece.network, piece.box
     complete = stream.regions <= most
     for region in stream.emitted():
         point = region.vertices.mean(axis=0)
@@ -254,7 +289,7 @@ def _list_regions(stream: RegionStream, listed: dict[str, Any], most: int) -> bo
     return complete
 
 
-def _vanishes_on(piece: BoundedPiece, deadline: Deadline) -> bool:
+def _vanishes_on(piece: Piece, deadline: Deadline) -> bool:
     """Whether all gradients are exactly 0, in rational arithmetic; False where time ends first."""
     from solvers.lipschitz.region_stream import stream_regions
 

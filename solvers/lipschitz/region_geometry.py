@@ -4,8 +4,8 @@ A vertex is known by the facets that meet in it, so its exact place does not dep
 coordinates come with a bound on their error, and a sign is handed out only where no error can have changed it; all
 others are settled in exact arithmetic (`exact_vertices`).
 
-Facets are numbered: 2 t and 2 t + 1 are the lower and upper face of the box in coordinate t, then 2 k + m n + i is the
-kink of neuron i of layer m. A mask holds one bit for every facet, in words of 64.
+Facets are numbered: first the F given hyperplanes of the piece (`region_pieces`), then F + m n + i is the kink of
+neuron i of layer m. A mask holds one bit for every facet, in words of 64.
 
 Sources: Higham 2002, sections 3.1 and 14.4, for the error bounds of sums and of Gauss-Jordan elimination.
 """
@@ -56,8 +56,8 @@ class RegionNetwork(NamedTuple):
             sign of the factor; the next of them, or -1.
         facet: (L, n): number of the neuron's kink.
         output: (n,), W_L; inputs: (n, d), the first weights along which gradients are taken.
-        low, high: (k,), the box.
-        separate: whether gradients are taken along other coordinates than those of the box.
+        low, high (k,), given (F, k + 1), slack (F,), at_low, at_high (k,), bias_row, t_facet: as in `Start`.
+        separate: whether gradients are taken along other coordinates than the first d of the piece.
     """
 
     weights: FloatArray
@@ -71,6 +71,12 @@ class RegionNetwork(NamedTuple):
     inputs: FloatArray
     low: FloatArray
     high: FloatArray
+    given: FloatArray
+    slack: FloatArray
+    at_low: NDArray[np.int64]
+    at_high: NDArray[np.int64]
+    bias_row: int
+    t_facet: int
     separate: bool
 
 
@@ -131,7 +137,7 @@ def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
     rows, sizes, lengths, errors = cell.rows[m], cell.sizes[m], cell.lengths[m], cell.errors[m]
     bias = net.biases[m]
     for i in range(count):
-        rows[k, i] = bias[i]
+        rows[k, i] = bias[i]  # on the first layer
         sizes[i] = abs(bias[i])
         errors[i] = 0.0
         lengths[i] = 0.0
@@ -147,9 +153,9 @@ def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
                 for i in range(count):
                     cell.gradients[0, t, i] = net.inputs[i, t]
         return
-    for t in range(k):
+    for t in range(k + 1):
         for i in range(count):
-            rows[t, i] = 0.0
+            rows[t, i] = bias[i] if t == net.bias_row else 0.0
     if net.separate:
         for t in range(d):
             for i in range(count):
@@ -196,7 +202,10 @@ def sign_by_structure(net, cell, m, i, mask, signs):  # type: ignore[no-untyped-
     """
     if m == 0:
         return 0 if cell.sizes[m, i] == 0.0 else DOUBT
-    positive, negative = net.biases[m, i] > 0.0, net.biases[m, i] < 0.0
+    bias = net.biases[m, i]
+    if net.t_facet >= 0 and (mask[net.t_facet >> 6] >> np.uint64(net.t_facet & 63)) & _ONE != _ZERO:
+        bias = 0.0  # it is multiplied by t
+    positive, negative = bias > 0.0, bias < 0.0
     for j in range(net.widths[m - 1]):
         w = net.weights[m, j, i]
         if signs[m - 1, j] > 0 and w != 0.0:
@@ -221,7 +230,7 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
     rows: |x - x*| <= |G| (r + 0.011 max r), if |R G - I| <= 0.01. That is ensured by |G| times the backward error of
     the elimination and of the rows; where it is not, the error is infinite.
     """
-    k, n = len(net.low), net.biases.shape[1]
+    k, n, given = len(net.low), net.biases.shape[1], len(net.given)
     count = 0
     narrow = np.inf
     for t in range(k):
@@ -232,16 +241,13 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
             f = (w << 6) + bits((word & (~word + _ONE)) - _ONE)
             word &= word - _ONE
             row = solver.rows[count]
-            if f < 2 * k:
-                for t in range(k):
-                    row[t] = 0.0
-                t = f >> 1
-                row[t] = 1.0
-                row[k] = -net.low[t] if (f & 1) == 0 else -net.high[t]
-                solver.slack[count] = UNIT * abs(row[k])
+            if f < given:
+                for t in range(k + 1):
+                    row[t] = net.given[f, t]
+                solver.slack[count] = net.slack[f]
             else:
-                m = (f - 2 * k) // n
-                i = (f - 2 * k) - m * n
+                m = (f - given) // n
+                i = (f - given) - m * n
                 scale = 0.0
                 for t in range(k):
                     scale = max(scale, abs(cell.rows[m, t, i]))
@@ -292,10 +298,9 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
             value -= g[r, k + t] * solver.rows[solver.chosen[t], k]
         norm = max(norm, total)
         value = min(max(value, net.low[r]), net.high[r])
-        faces = mask[0] >> np.uint64(2 * r)
-        if faces & _ONE != _ZERO:
+        if net.at_low[r] >= 0 and (mask[0] >> np.uint64(net.at_low[r])) & _ONE != _ZERO:
             value = net.low[r]
-        elif (faces >> _ONE) & _ONE != _ZERO:
+        elif net.at_high[r] >= 0 and (mask[0] >> np.uint64(net.at_high[r])) & _ONE != _ZERO:
             value = net.high[r]
         solver.place[r] = value
     for r in range(k):

@@ -24,9 +24,11 @@ from solvers.lipschitz.region_state import (
     COUNT,
     DONE,
     DRAIN,
+    FRESH,
     IMPROVED,
     LAYER,
     NEXT,
+    PASSED,
     PAUSED,
     QUESTION,
     REGIONS,
@@ -65,6 +67,15 @@ def advance(net, cell, solver, stack, questions, record, emission, most_steps, m
             stack.cells[c, NEXT] = 0
             if m == depth - 1:
                 _common_gradient(net, cell, stack, c, m)
+            stack.cells[c, FRESH] = 1
+        if stack.cells[c, FRESH] == 1:
+            stack.cells[c, FRESH] = 0
+            # In earlier layers the bound costs as much as opening the next one, where it is tighter.
+            opened = stack.cells[c, NEXT] == 0
+            if not record.every[0] and (opened or m == depth - 1) and _hopeless(net, cell, stack, record, c, m):
+                state[TOP] -= 1
+                state[PASSED] += 1
+                continue
         if stack.cells[c, NEXT] == stack.crossings[m]:
             if m < depth - 1:
                 stack.cells[c, LAYER] = m + 1
@@ -111,13 +122,13 @@ def _count_sides(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
 @inner
 def _open_layer(net, cell, stack, questions, c, m):  # type: ignore[no-untyped-def]
     """Decide the neurons of a layer that keep one sign on the cell, list the others; False where it asks for signs."""
-    total, signs, k = stack.cells[c, COUNT], stack.signs[c], len(net.low)
+    total, signs = stack.cells[c, COUNT], stack.signs[c]
     crossings, asked, complete = 0, 0, True
     _count_sides(net, cell, stack, c, m)
     for i in range(net.widths[m]):
         if net.head[m, i] != i:
             continue
-        if net.facet[m, i] < 2 * k:
+        if net.facet[m, i] < len(net.given):
             signs[m, i] = 1  # carries a coordinate that is never negative
             continue
         below, above = stack.sides[0, i], stack.sides[1, i]
@@ -164,6 +175,74 @@ def _common_gradient(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
     for i in range(net.widths[m]):
         if stack.signs[c, m, i] > 0:
             _add_gradient(net, cell, m, i, stack.base)
+
+
+@inner
+def _slope(net, cell, m, t, i):  # type: ignore[no-untyped-def]
+    """Derivative of a pre-activation along input t."""
+    return cell.gradients[m, t, i] if net.separate else cell.rows[m, t, i]
+
+
+@inner
+def _hopeless(net, cell, stack, record, c, m):  # type: ignore[no-untyped-def]
+    """Whether no gradient on a cell whose layer m is open is longer than what is known, for any exponent.
+
+    Every derivative is enclosed in an interval: neurons that do not cross the cell contribute what they do, the others
+    anything between that and 0, those of later layers likewise. All roundings are covered by the slack that the caller
+    adds to the longest gradient (`witnesses.rounding_slack` allows for sums in any order).
+    """
+    depth, reach = len(net.widths), stack.reach
+    if len(record.exponents) == 0 or max(record.top[0], record.floor[0]) < 0.0:
+        return False
+    low, high, next_low, next_high = stack.ranges[0], stack.ranges[1], stack.ranges[2], stack.ranges[3]
+    for t in range(len(reach)):
+        for i in range(net.widths[m]):
+            slope, sign = _slope(net, cell, m, t, i), stack.signs[c, m, i]
+            low[i] = slope if sign > 0 else (min(slope, 0.0) if sign == 0 else 0.0)
+            high[i] = slope if sign > 0 else (max(slope, 0.0) if sign == 0 else 0.0)
+        for layer in range(m + 1, depth):
+            for i in range(net.widths[layer]):
+                next_low[i] = 0.0
+                next_high[i] = 0.0
+            for j in range(net.widths[layer - 1]):
+                a, b = low[j], high[j]
+                if a != 0.0 or b != 0.0:
+                    for i in range(net.widths[layer]):
+                        w = net.weights[layer, j, i]
+                        next_low[i] += min(w * a, w * b)
+                        next_high[i] += max(w * a, w * b)
+            for i in range(net.widths[layer]):
+                low[i] = min(next_low[i], 0.0)
+                high[i] = max(next_high[i], 0.0)
+        below, above = 0.0, 0.0
+        for i in range(net.widths[depth - 1]):
+            a, b = net.output[i] * low[i], net.output[i] * high[i]
+            below += min(a, b)
+            above += max(a, b)
+        reach[t] = max(-below, above)
+    for e in range(len(record.exponents)):
+        known = max(min(record.top[e], record.screen[e]), record.floor[e])
+        if not _length(reach, record.exponents[e]) * (1.0 + 1e-12) <= known:
+            return False
+    return True
+
+
+@inner
+def _length(sizes, q):  # type: ignore[no-untyped-def]
+    """l_q norm of numbers >= 0."""
+    total, largest = 0.0, 0.0
+    for t in range(len(sizes)):
+        total += sizes[t]
+        largest = max(largest, sizes[t])
+    if q == 1.0:
+        return total
+    if np.isinf(q) or largest == 0.0:
+        return largest
+    power = 0.0
+    for t in range(len(sizes)):
+        ratio = sizes[t] / largest
+        power += ratio * ratio if q == 2.0 else ratio**q
+    return largest * power ** (1.0 / q)
 
 
 @inner

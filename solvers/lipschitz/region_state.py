@@ -15,10 +15,12 @@ __all__ = [
     "COUNT",
     "DONE",
     "DRAIN",
+    "FRESH",
     "GROW",
     "IMPROVED",
     "LAYER",
     "NEXT",
+    "PASSED",
     "PAUSED",
     "QUESTION",
     "REGIONS",
@@ -35,18 +37,18 @@ __all__ = [
 # Why `advance` came back.
 DONE, PAUSED, GROW, QUESTION, IMPROVED, DRAIN = range(6)
 # Places in `Stack.state`: index of the topmost cell, regions and steps so far, whether the topmost region was looked
-# at, questions about the topmost cell that were answered, and all that were asked.
-TOP, REGIONS, STEPS, SEEN, ANSWERED, ASKED = range(6)
+# at, questions about the topmost cell that were answered, all that were asked, cells passed over by their bound.
+TOP, REGIONS, STEPS, SEEN, ANSWERED, ASKED, PASSED = range(7)
 # Columns of `Stack.cells`.
-START, COUNT, LAYER, NEXT = range(4)
+START, COUNT, LAYER, NEXT, FRESH = range(5)
 
 
 class Stack(NamedTuple):
     """Cells that wait, the last one on top.
 
     Attributes:
-        cells: (C, 4): first vertex and number of vertices in the pool, layer, and the next kink of the layer to try, -1
-            before the layer is looked at.
+        cells: (C, 5): first vertex and number of vertices in the pool, layer, the next kink of the layer to try, -1
+            before the layer is looked at, and whether the cell was just cut out.
         signs: (C, L, n) int8; 0 for undecided and for identically zero pre-activations.
         points (P, k + 1), masks (P, W): the pool of vertices; the last column bounds the error of the coordinates.
         crossing (L, n), crossings (L,): neurons of a layer that change sign on the current cell of the layer below.
@@ -55,6 +57,7 @@ class Stack(NamedTuple):
         new_points, new_masks, old_points, old_masks, pairs (Q, 2), side (Q,), values (Q, 2): room for a split; values
             hold a pre-activation and its tolerance.
         sides (2, n), sums (n,): vertices below and above every kink of a layer, pre-activations.
+        ranges (4, n), reach (d,): bounds of derivatives from layer to layer, and of those of the network in size.
     """
 
     cells: NDArray[np.int64]
@@ -74,6 +77,8 @@ class Stack(NamedTuple):
     values: FloatArray
     sides: NDArray[np.int64]
     sums: FloatArray
+    ranges: FloatArray
+    reach: FloatArray
 
 
 class Questions(NamedTuple):
@@ -91,13 +96,17 @@ class Record(NamedTuple):
         exponents: (E,) dual exponents.
         top: (E,): largest norm so far.
         screen: (E,): regions with longer gradients are shown to the caller.
+        floor: (E,): what the caller knows to be attained; -1 for nothing.
         gradient: (d,), of the last region.
+        every: one entry, whether cells are subdivided also where no longer gradients can lie.
     """
 
     exponents: FloatArray
     top: FloatArray
     screen: FloatArray
+    floor: FloatArray
     gradient: FloatArray
+    every: NDArray[np.bool_]
 
 
 class Emission(NamedTuple):

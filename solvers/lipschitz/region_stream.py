@@ -8,12 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from solvers.facets import BoundedPiece
 from solvers.lipschitz import region_state as state
 from solvers.lipschitz.exact_nodes import parallel_rows
 from solvers.lipschitz.exact_vertices import ExactCell
 from solvers.lipschitz.region_geometry import CellRows, RegionNetwork, Solver
 from solvers.lipschitz.region_kernels import advance
+from solvers.lipschitz.region_pieces import ConePiece, Piece, Start, start_of
 from solvers.norms import FloatArray
 from solvers.regions import ActivationPattern
 
@@ -38,9 +38,9 @@ class Region:
     gradient: FloatArray
 
 
-def padded_network(piece: BoundedPiece) -> RegionNetwork:
+def padded_network(piece: Piece, start: Start) -> RegionNetwork:
     """The arrays of a piece with at least one hidden layer."""
-    network, k = piece.network, piece.network.input_dimension
+    network, k, given = piece.network, piece.network.input_dimension, len(start.given)
     widths, depth, n = network.widths, network.depth, max(network.widths)
     weights, biases = np.zeros((depth, max(n, k), n)), np.zeros((depth, n))
     head, turn = np.tile(np.arange(n), (depth, 1)), np.ones((depth, n), dtype=np.int8)
@@ -60,7 +60,7 @@ def padded_network(piece: BoundedPiece) -> RegionNetwork:
             following = np.flatnonzero(head[m, i + 1 :] == head[m, i])
             if following.size:
                 sibling[m, i] = i + 1 + following[0]
-    facet = 2 * k + np.arange(depth)[:, None] * n + head
+    facet = given + np.arange(depth)[:, None] * n + head
     if piece.carries_t:
         coordinate = int(np.flatnonzero(network.weights[0][-1])[0])
         for m in range(depth):
@@ -68,10 +68,11 @@ def padded_network(piece: BoundedPiece) -> RegionNetwork:
     output, inputs = np.zeros(n), np.zeros((n, piece.inputs.shape[1]))
     output[: widths[-1]] = network.weights[-1][0]
     inputs[: len(piece.inputs)] = piece.inputs
-    separate = piece.inputs.shape != network.weights[0].shape or bool((piece.inputs != network.weights[0]).any())
-    low, high = piece.box.lower.copy(), piece.box.upper.copy()
+    w = network.weights[0]
+    separate = not isinstance(piece, ConePiece) and (piece.inputs.shape != w.shape or bool((piece.inputs != w).any()))
     layers = (weights, biases, np.array(widths), head, turn, sibling, facet)
-    return RegionNetwork(*layers, output, inputs, low, high, separate)
+    bounds = (start.low, start.high, start.given, start.slack, start.at_low, start.at_high)
+    return RegionNetwork(*layers, output, inputs, *bounds, start.bias_row, start.t_facet, separate)
 
 
 class RegionStream:
@@ -83,12 +84,13 @@ class RegionStream:
         exact_signs: how many signs exact arithmetic had to tell.
     """
 
-    def __init__(self, piece: BoundedPiece, record: state.Record, *, emit: bool = False) -> None:
+    def __init__(self, piece: Piece, record: state.Record, *, emit: bool = False) -> None:
         self.piece, self.record, self.exact_signs = piece, record, 0
-        self._net = net = padded_network(piece)
+        start = start_of(piece)
+        self._net = net = padded_network(piece, start)
         depth, n = net.biases.shape
         k, d = len(net.low), net.inputs.shape[1]
-        facets = 2 * k + depth * n
+        facets = len(start.given) + depth * n
         self._cell = CellRows(
             np.zeros((depth, k + 1, n)),
             np.zeros((depth, n)),
@@ -109,14 +111,19 @@ class RegionStream:
         self._questions = state.Questions(
             np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int8)
         )
-        self._exact = ExactCell(piece.network, piece.box, n)
-        self._stack = _stack(net, d)
+        self._exact = ExactCell(piece.network, start.given, start.bias_row, n)
+        self._stack = _stack(net, d, start)
         self._emission = _emission(net, d, EMITTED if emit else 0)
 
     @property
     def regions(self) -> int:
         """Regions met so far."""
         return int(self._stack.state[state.REGIONS])
+
+    @property
+    def passed(self) -> int:
+        """Cells that were not subdivided, since no gradient in them can be longer than the longest one."""
+        return int(self._stack.state[state.PASSED])
 
     @property
     def steps(self) -> int:
@@ -198,21 +205,20 @@ class RegionStream:
         self._emission = _emission(self._net, self._net.inputs.shape[1], 0)
 
 
-def stream_regions(piece: BoundedPiece) -> Iterator[Region]:
+def stream_regions(piece: Piece) -> Iterator[Region]:
     """Every linear region of a piece with at least one hidden layer, once."""
-    none = np.zeros(0)
-    record = state.Record(none, none, none, np.zeros(piece.inputs.shape[1]))
-    stream = RegionStream(piece, record, emit=True)
+    stream = RegionStream(piece, new_record([], [], piece.inputs.shape[1], every=True), emit=True)
     code = state.PAUSED
     while code != state.DONE:
         code = stream.advance(1 << 20)
         yield from stream.emitted()
 
 
-def new_record(exponents: Sequence[float], screens: Sequence[float], dimension: int) -> state.Record:
-    """A record for gradients (d,) in which nothing was seen yet."""
-    q = np.array(exponents, dtype=np.float64)
-    return state.Record(q, np.full(len(q), -1.0), np.array(screens, dtype=np.float64), np.zeros(dimension))
+def new_record(exponents: Sequence[float], screens: Sequence[float], dimension: int, *, every: bool) -> state.Record:
+    """A record for gradients (d,) in which nothing was seen yet; see `Record` for `every`."""
+    q, screen = np.array(exponents, dtype=np.float64), np.array(screens, dtype=np.float64)
+    nothing = np.full(len(q), -1.0)
+    return state.Record(q, nothing, screen, nothing.copy(), np.zeros(dimension), np.array([every]))
 
 
 def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> state.Emission:
@@ -226,21 +232,21 @@ def _emission(net: RegionNetwork, d: int, regions: int, points: int = 4096) -> s
     )
 
 
-def _stack(net: RegionNetwork, d: int) -> state.Stack:
-    """The box as the only cell."""
+def _stack(net: RegionNetwork, d: int, start: Start) -> state.Stack:
+    """The first cell of a piece as the only one."""
     depth, n = net.biases.shape
     k = len(net.low)
-    words = -(-(2 * k + depth * n) // 64)
+    words = -(-(len(net.given) + depth * n) // 64)
     cells, pool, room = depth * n + 2, 16 * 2**k + 512, 4 * 2**k + 64
     stack = state.Stack(
-        np.zeros((cells, 4), dtype=np.int64),
+        np.zeros((cells, 5), dtype=np.int64),
         np.zeros((cells, depth, n), dtype=np.int8),
         np.zeros((pool, k + 1)),
         np.zeros((pool, words), dtype=np.uint64),
         np.zeros((depth, n), dtype=np.int64),
         np.zeros(depth, dtype=np.int64),
         np.zeros(d),
-        np.zeros(6, dtype=np.int64),
+        np.zeros(7, dtype=np.int64),
         np.zeros((room, k + 1)),
         np.zeros((room, words), dtype=np.uint64),
         np.zeros((room, k + 1)),
@@ -250,12 +256,14 @@ def _stack(net: RegionNetwork, d: int) -> state.Stack:
         np.zeros((room, 2)),
         np.zeros((2, n), dtype=np.int64),
         np.zeros(n),
+        np.zeros((4, n)),
+        np.zeros(d),
     )
-    corners = np.arange(2**k)[:, None] >> np.arange(k) & 1
-    stack.points[: 2**k, :-1] = np.where(corners == 1, net.high, net.low)
-    for t in range(k):
-        stack.masks[: 2**k, 0] |= np.uint64(1) << (2 * t + corners[:, t]).astype(np.uint64)
-    stack.cells[0] = 0, 2**k, 0, -1
+    count = len(start.corners)
+    stack.points[:count, :-1] = start.corners
+    for f in range(len(net.given)):
+        stack.masks[:count, 0] |= start.through[:, f].astype(np.uint64) << np.uint64(f)
+    stack.cells[0] = 0, count, 0, -1, 0
     return stack
 
 

@@ -19,7 +19,7 @@ from solvers.facets import BoundedPiece
 from solvers.lipschitz import node_kernels
 from solvers.lipschitz.exact_nodes import empty_by_exact_multipliers, exact_affine_rows, parallel_rows
 from solvers.lipschitz.gradient_bounds import gradient_bound, gradient_of
-from solvers.lipschitz.propagation_kernels import EMPTY, flat_rows, propagate
+from solvers.lipschitz.propagation_kernels import EMPTY, STOPPED, flat_rows, propagate
 from solvers.lipschitz.search_tree import BOUNDED, CONSTANT, EMPTY_ROWS, Leaf, no_log, read_log, room_for
 from solvers.lipschitz.subtree_search import THIN, KernelArrays, search_subtree
 from solvers.networks import ReluNetwork
@@ -41,8 +41,10 @@ class PieceArrays:
     kernel: KernelArrays
 
     @classmethod
-    def of(cls, piece: BoundedPiece, directions: FloatArray | None) -> PieceArrays:
-        """Pad the layers of a piece; `directions` as `directions.dual_directions` gives them."""
+    def of(
+        cls, piece: BoundedPiece, directions: FloatArray | None, stop: NDArray[np.int8] | None = None
+    ) -> PieceArrays:
+        """Pad the layers of a piece; `directions` as `directions.dual_directions` gives them, `stop` of a kernel."""
         network, q = piece.network, piece.problem.dual_p
         k, widths = network.input_dimension, network.widths
         n, depth = max(widths), network.depth
@@ -65,13 +67,14 @@ class PieceArrays:
             piece.box.lower.copy(),
             piece.box.upper.copy(),
             output,
-            np.ascontiguousarray(piece.inputs),
+            np.array(piece.inputs, order="C"),  # a copy: kernels compile once more for read-only arrays
             columns,
             np.ascontiguousarray(piece.inputs @ columns),
             float(q),
             directions is not None,
             4 * rounding_slack(piece.problem.network, q),
             0 if k <= FEW_DIMENSIONS else depth - 1,
+            np.zeros(1, dtype=np.int8) if stop is None else stop,
         )
         return cls(network, kernel)
 
@@ -96,7 +99,8 @@ class Node:
         bound: no gradient of the node is longer.
         point: (k,), strictly inside the node as far as float64 can tell; NaN if no such point is known.
         chosen: directions that can still beat the incumbent.
-        split: layer and neuron to split next (layer = L at a leaf), the sign of it that keeps the bound.
+        split: layer and neuron to split next (layer = L at a leaf), the sign of it that keeps the bound; layer -1 where
+            time was up before that was known.
         path: splits that lead here, as in `search_tree.Leaf`, where proofs are kept.
     """
 
@@ -196,7 +200,7 @@ def expand(
             found.proofs.extend((node.piece, leaf) for leaf in read_log(log))
         found.nodes.extend(_unpacked(node.piece, opened))
         for child in _unpacked(node.piece, odd):
-            if child.split[0] < 0:
+            if child.split[0] < 0 and not p.kernel.stop[0]:
                 _examine(p, child, floor, incumbent, keep, found, tightened=True)
             else:
                 found.nodes.append(child)
@@ -244,6 +248,9 @@ def _examine(
     if first == EMPTY:
         done(Leaf(tuple(path), BOUNDED))
         return
+    if first == STOPPED:
+        found.nodes.append(replace(node, path=tuple(path)))
+        return
     bound, chosen, split = _bound(p, node, first, floor)
     if bound <= floor:
         found.discarded = max(found.discarded, bound)
@@ -253,11 +260,14 @@ def _examine(
     point = node.point
     if np.isnan(point).any() or not node_kernels.is_inside(a, b, k.low, k.high, point, THIN):
         found.programs += 1
-        margin, proof, deepest, y = node_kernels.deep_point(a, b, slack, k.low, k.high)
+        margin, proof, deepest, y = node_kernels.deep_point(a, b, slack, k.low, k.high, k.stop)
         rows = [int(layer) * n + int(i) for layer, i in places]
         if proof < 0:
             used = [r for r in range(len(rows)) if y[r] > 0]
             done(Leaf(tuple(path), EMPTY_ROWS, tuple(rows[r] for r in used), tuple(float(y[r]) for r in used)))
+            return
+        if k.stop[0]:
+            found.nodes.append(replace(node, bound=bound, chosen=chosen, path=tuple(path)))
             return
         if margin > THIN:
             point = deepest
@@ -294,11 +304,12 @@ def _propagate(
             state = (signs.copy(), node.z_low.copy(), node.z_high.copy())
         first = int(
             propagate(
-                k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, *state, below, above, errors
+                k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, *state, below, above, errors,
+                k.stop,
             )
         )  # fmt: skip
-        if first == EMPTY:
-            return EMPTY
+        if first in (EMPTY, STOPPED):
+            return first
         if tightened:
             undecided = np.flatnonzero([(signs[m, : k.widths[m]] == 0).any() for m in range(p.depth)])
             first = int(undecided[0]) if len(undecided) else p.depth

@@ -29,14 +29,15 @@ FEASIBLE = 1e-10
 
 
 @numba.njit(cache=True, nogil=True)
-def solve_program(c, a, b, low, high, most, x, y):  # type: ignore[no-untyped-def]
+def solve_program(c, a, b, low, high, most, x, y, stop):  # type: ignore[no-untyped-def]
     """One program.
 
     Args:
         c: (k,); a: (m, k); b: (m,); low, high: (k,); most: pivots allowed.
+        stop: (1,): not 0 once time is up; another thread may set it.
         x: (k,), filled with the maximiser; y: (m,), filled with multipliers (for an infeasible program: of Farkas).
     Returns:
-        1 optimal, 0 infeasible, -1 undecided (too many pivots).
+        1 optimal, 0 infeasible, -1 undecided (too many pivots, or time is up).
     """
     m, k = a.shape
     table = a.copy()
@@ -50,6 +51,8 @@ def solve_program(c, a, b, low, high, most, x, y):  # type: ignore[no-untyped-de
         value[j] = high[j] if reduced[j] > 0.0 else low[j]
     status = -1
     for _ in range(most):
+        if stop[0] != 0:
+            break
         worst, row, to_low = FEASIBLE, -1, True
         for i in range(m):
             total = constant[i]
@@ -156,7 +159,7 @@ def proved_maximum(c, offset, a, b, errors, low, high, y):  # type: ignore[no-un
 
 
 @numba.njit(cache=True, nogil=True)
-def best_margin(a, b, errors, low, high, cap, x, y):  # type: ignore[no-untyped-def]
+def best_margin(a, b, errors, low, high, cap, x, y, stop):  # type: ignore[no-untyped-def]
     """How deep a point can lie inside {A x + b > 0} and the box: max e <= cap with A_i x + b_i >= e |A_i|.
 
     Args:
@@ -188,7 +191,7 @@ def best_margin(a, b, errors, low, high, cap, x, y):  # type: ignore[no-untyped-
     wide_low[k] = deepest - 1.0
     wide_high[k] = cap
     point = np.empty(k + 1)
-    status = solve_program(c, rows, b / lengths, wide_low, wide_high, 50 + 20 * (m + k), point, y)
+    status = solve_program(c, rows, b / lengths, wide_low, wide_high, 50 + 20 * (m + k), point, y, stop)
     x[:] = point[:k]
     for i in range(m):
         y[i] /= lengths[i]

@@ -124,7 +124,7 @@ def _interior(piece: BoundedPiece, rows: _Rows, prefix: list[Literal]) -> tuple[
     """A point with room, or a conflict, or neither."""
     a, b, scales = rows.arrays()
     low, high = piece.box.lower.copy(), piece.box.upper.copy()
-    margin, _, point, multipliers = deep_point(a, b, np.zeros(len(b)), low, high)
+    margin, _, point, multipliers = deep_point(a, b, np.zeros(len(b)), low, high, np.zeros(1, dtype=np.int8))
     if margin > THIN * float((high - low).min()):
         return point, None
     if not np.isfinite(margin):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from solvers.lipschitz.gradient_bounds import gradient_bound, gradient_of, length_of
 from solvers.lipschitz.node_kernels import decide_by_programs, deep_point, gather_rows, gradient_at, is_inside
-from solvers.lipschitz.propagation_kernels import EMPTY, flat_rows, propagate
+from solvers.lipschitz.propagation_kernels import EMPTY, STOPPED, flat_rows, propagate
 from solvers.norms import FloatArray
 
 __all__ = ["THIN", "KernelArrays", "Log", "search_subtree"]
@@ -22,7 +22,7 @@ __all__ = ["THIN", "KernelArrays", "Log", "search_subtree"]
 # Distance to the nearest kink below which an interior is left to exact arithmetic.
 THIN = 1e-9
 # What became of a child.
-OVER, OPEN, DELICATE = 0, 1, 2
+OVER, OPEN, DELICATE, UNSEEN = 0, 1, 2, 3
 
 
 class KernelArrays(NamedTuple):
@@ -33,6 +33,7 @@ class KernelArrays(NamedTuple):
         along_inputs: (n_1, C): products of inputs and directions.
         slack: rounding of a gradient in l_q.
         tight: the first layer whose neurons linear programs try to decide.
+        stop: (1,): not 0 once time is up; another thread may set it.
     """
 
     weights: FloatArray
@@ -50,6 +51,7 @@ class KernelArrays(NamedTuple):
     dual: bool
     slack: float
     tight: int
+    stop: NDArray[np.int8]
 
 
 class Log(NamedTuple):
@@ -112,8 +114,11 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
     neuron, prefer, first = -1, 1, depth
     for attempt in range(3):
         first = propagate(
-            k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, z_low, z_high, below, above, errors
-        )
+            k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, z_low, z_high, below, above, errors,
+            k.stop,
+        )  # fmt: skip
+        if first == STOPPED:
+            return UNSEEN, bound, left, first, neuron, prefer, has_point, length
         if first == EMPTY:
             if keep:
                 _enter_leaf(log, path, length, none, nothing, 0, n, -1, 0)
@@ -142,11 +147,13 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, signs, below, errors)
         if attempt == 0 and not (has_point and is_inside(a, b, k.low, k.high, point, THIN)):
             tally[1] += 1
-            margin, proof, deepest, y = deep_point(a, b, slack, k.low, k.high)
+            margin, proof, deepest, y = deep_point(a, b, slack, k.low, k.high, k.stop)
             if proof < 0.0:
                 if keep:
                     _enter_leaf(log, path, length, places, y, len(b), n, -1, 0)
                 return OVER, bound, left, first, neuron, prefer, has_point, length
+            if k.stop[0] != 0:
+                return UNSEEN, bound, left, first, neuron, prefer, has_point, length
             if not margin > THIN:
                 return DELICATE, bound, left, first, neuron, prefer, has_point, length
             point[:] = deepest
@@ -155,8 +162,9 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             break
         # Ranges that programs tighten leave no proof behind, only neurons that they decide.
         programs, decided, multipliers = decide_by_programs(
-            a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point, not keep
-        )
+            a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point, not keep,
+            k.stop,
+        )  # fmt: skip
         tally[1] += programs
         if len(decided) == 0:
             break
@@ -225,6 +233,7 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
         ):
             break
         top -= 1
+        parent = top
         layer, neuron, prefer = splits[top]
         signs_here[:], low_here[:], high_here[:] = all_signs[top], all_low[top], all_high[top]
         point_here[:] = points[top]
@@ -236,6 +245,8 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
         if keep:
             path_here[:length_here] = paths[top, :length_here]
         split_nodes += 1
+        marks = (bottom, odd_end, log.counts[0], log.counts[1], log.counts[2])
+        unseen = False
         for turn in range(2):
             # The preferred side is pushed last, so looked at first.
             sign = -prefer if turn == 0 else prefer
@@ -255,6 +266,9 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
             )  # fmt: skip
             if state == OVER:
                 continue
+            if state == UNSEEN:
+                unseen = True
+                break
             if state == OPEN and has_point:
                 fresh = False
                 for t in range(size):
@@ -298,6 +312,22 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
             if keep:
                 lengths[slot] = length
                 paths[slot, :length] = path_child[:length]
+        if unseen:
+            # Time is up: the node stays as it was, unsplit.
+            top = parent
+            bottom, odd_end, log.counts[0], log.counts[1], log.counts[2] = marks
+            split_nodes -= 1
+            all_signs[top], all_low[top], all_high[top] = signs_here, low_here, high_here
+            points[top] = point_here
+            bounds[top], lengths[top] = parent_bound, length_here
+            splits[top, 0], splits[top, 1], splits[top, 2] = layer, neuron, prefer
+            if keep:
+                paths[top, :length_here] = path_here[:length_here]
+            begin = ends[top - 1] if top > 0 else 0
+            choices[begin : begin + count] = here_chosen[:count]
+            ends[top] = begin + count
+            top += 1
+            break
     opened = (
         all_signs[:top].copy(), all_low[:top].copy(), all_high[:top].copy(), points[:top].copy(), bounds[:top].copy(),
         splits[:top].copy(), ends[:top].copy(), choices[: ends[top - 1] if top > 0 else 0].copy(),

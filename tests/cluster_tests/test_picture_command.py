@@ -27,7 +27,6 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
         (".pdf", ["shifts:2,1,9", "--conv", "--width", "40"]),
         (".svg", ["blobs:40,0.1,6", "--shape", "1,2,3", "--width", "40"]),
         (".png", ["moons:60", "--width", "2"]),
-        (".png", ["moons:60", "--probability", "0.6", "--max-bias", "0.5"]),
     ],
 )
 def test_a_picture_is_drawn(tmp_path: Path, ending: str, call: list[str]) -> None:

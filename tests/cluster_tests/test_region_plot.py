@@ -80,7 +80,7 @@ def test_the_command_draws_and_says_where(tmp_path: Path) -> None:
     call = ["lipschitz", model, "--box", "-1", "1", "--method", "region-enumeration", "--plot", str(picture), "--json"]
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["stats"]["regions"] > 5
+    assert json.loads(result.stdout)["stats"]["cells"] > 0
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

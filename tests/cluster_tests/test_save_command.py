@@ -62,7 +62,7 @@ def test_three_forms_for_the_points_as_they_are(
 
 
 def test_the_network_of_a_search_is_saved(tmp_path: Path) -> None:
-    call = ["moons:60", "--probability", "0.6", "--max-bias", "0.5", "--save", str(tmp_path / "net")]
+    call = ["moons:30", "--probability", "0.5", "--max-bias", "0.5", "--save", str(tmp_path / "net")]
     answer = CliRunner().invoke(app, ["interpolate", *call])
     assert answer.exit_code == 0, answer.output
     assert f"{tmp_path / 'net' / 'network.onnx'} (onnx)" in answer.stdout

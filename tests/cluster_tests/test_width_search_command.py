@@ -60,6 +60,9 @@ def test_the_command_finds_what_the_search_finds(alone: SearchResult) -> None:
     assert document["max_bias"] == alone.found.max_bias
     assert document["numbers"] == 400
     assert document["parameters_per_number"] == pytest.approx(document["parameters"] / 400)
+    assert [counts["parameters"] for counts in document["worst_case"]][:2] == [200 * 4 + 1, 100 * 4 + 1]
+    sources = [counts["source"].split()[0] for counts in document["worst_case"]]
+    assert sources == ["Huang", "Baum", "Vershynin", "Rajput"]
     found = document["search"]
     assert found["status"] == "found"
     assert 0 < found["least_width_above"] < found["least_width_at_most"] == document["first_layer_width"]
@@ -75,6 +78,7 @@ def test_people_read_the_same(alone: SearchResult) -> None:
     lines = dict(line.split("  ", 1) for line in answer.stdout.splitlines() if not line.startswith(" "))
     assert lines["first-layer width"].strip() == str(alone.found.width)
     assert "200 x 2" in lines["parameters"]
+    assert "10^2.9 parameters (Huang and Huang 1991" in lines["in the worst case"]
     assert "probability >= 0.8" in lines["shown"]
 
 
@@ -209,7 +213,9 @@ def translated(tmp_path: Path) -> Path:
 
 WRONG: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "search and width": (lambda f: [MOONS, "--width", "9", "--probability", "0.9"], "--probability"),
-    "executor and width": (lambda f: [MOONS, "--width", "9", "--executor", "ray"], "--executor"),
+    "executor and width": (lambda f: [MOONS, "--width", "9", "--executor", "local"], "--executor"),
+    "workers and width": (lambda f: [MOONS, "--width", "9", "--workers", "2"], "--workers"),
+    "images on ray": (lambda f: ["digits", "--conv", "--width", "9", "--executor", "ray"], "leave --conv out"),
     "two biases and a width": (lambda f: [MOONS, "--width", "9", "--max-bias", "0", "--max-bias", "1"], "--max-bias"),
     "sure beyond doubt": (lambda f: [MOONS, "--probability", "1"], "probability"),
     "no confidence": (lambda f: [MOONS, "--confidence", "0"], "confidence"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from tests.strategies import gaussian_network
 
 P_VALUES = (1.0, 1.3, 2.0, 3.0, math.inf)
 SOLVER = BranchAndBound()
+NEVER = np.zeros(1, dtype=np.int8)
 
 
 def solved(network: ReluNetwork, p: float, domain: Domain, **limits: float) -> LipschitzBounds:
@@ -148,6 +150,37 @@ def test_budgets_end_in_a_valid_interval(limits: dict[str, float]) -> None:
                 assert answer.status in (Status.EXACT, Status.BUDGET_SPENT)
 
 
+def test_a_raised_flag_leaves_nodes_as_they_were() -> None:
+    problem = LipschitzProblem(gaussian_network([4, 10, 8, 1], np.random.default_rng(16), 0.3), 2.0, Box.cube(4))
+    stop = np.zeros(1, dtype=np.int8)
+    pieces = [PieceArrays.of(piece, None, stop) for piece in bounded_pieces(problem)]
+    nodes = root_node(pieces, 0, 0.0, 0.0).nodes
+    nodes = expand(nodes, pieces, 0.0, 0.0, 3).nodes
+    stop[0] = 1
+    found = expand(nodes, pieces, 0.0, 0.0, 10, keep=True)
+    assert (found.expanded, found.programs, found.proofs) == (0, 0, [])
+    assert [node.bound for node in found.nodes] == [node.bound for node in nodes]
+    for one, other in zip(found.nodes, nodes, strict=True):
+        np.testing.assert_array_equal(one.signs, other.signs)
+        assert one.split == other.split
+    root = root_node(pieces, 0, 0.0, 0.0).nodes
+    assert [node.bound for node in root] == [math.inf]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["global", "box"])
+def test_a_time_limit_is_kept_inside_a_node(whole: bool) -> None:
+    # One node of this network takes a good part of the limit, and its linear programs much more.
+    solved(gaussian_network([3, 4, 4, 1], np.random.default_rng(17), 0.3), 2.0, WholeSpace(3) if whole else Box.cube(3))
+    network = gaussian_network([400, 150, 150, 1], np.random.default_rng(17), 0.3)
+    domain: Domain = WholeSpace(400) if whole else Box.cube(400)
+    for p in (1.0, 2.0, math.inf):
+        problem, limit, before = LipschitzProblem(network, p, domain), 0.5, time.process_time()
+        answer = SOLVER.solve(problem, budget=Budget(seconds=limit))
+        assert time.process_time() - before < 4 * limit
+        assert answer.status is Status.BUDGET_SPENT
+        assert 0 < answer.lower <= answer.upper <= norm_product_bound(network, p)
+
+
 def test_a_wide_gap_ends_the_search_early() -> None:
     network = gaussian_network([5, 12, 8, 1], np.random.default_rng(9), 0.3)
     exact, wide = (solved(network, 2.0, Box.cube(5), relative_gap=gap) for gap in (1e-6, 0.2))
@@ -225,7 +258,7 @@ def test_small_programs_agree_with_highs_and_prove_what_they_say() -> None:
         a, b, c = rng.normal(size=(m, k)), 0.5 * rng.normal(size=m) + rng.choice([0.0, 1.0]), rng.normal(size=k)
         low, high = rng.uniform(-2, -0.5, k), rng.uniform(0.5, 2, k)
         x, y, zero = np.zeros(k), np.zeros(m), np.zeros(m)
-        status = solve_program(c, a, b, low, high, 500, x, y)
+        status = solve_program(c, a, b, low, high, 500, x, y, NEVER)
         truth = linprog(-c, A_ub=-a, b_ub=b, bounds=np.column_stack([low, high]), method="highs-ds")
         assert (y >= 0).all()
         if truth.status == 2:
@@ -236,7 +269,7 @@ def test_small_programs_agree_with_highs_and_prove_what_they_say() -> None:
             assert status == 1
             assert proved_maximum(c, 0.0, a, b, zero, low, high, y) == pytest.approx(-truth.fun, abs=1e-8)
             assert proved_maximum(c, 0.0, a, b, zero, low, high, rng.uniform(0, 1, m)) >= -truth.fun - 1e-9
-        margin, bound = best_margin(a, b, zero, low, high, 10.0, x, y)
+        margin, bound = best_margin(a, b, zero, low, high, 10.0, x, y, NEVER)
         lengths = np.linalg.norm(a, axis=1)
         deepest = linprog(
             np.append(np.zeros(k), -1.0),

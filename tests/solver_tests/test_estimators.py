@@ -40,7 +40,9 @@ def test_scikit_learn_accepts_them(estimator: Any, check: Callable[[Any], Any]) 
 
 
 @pytest.mark.slow
-@parametrize_with_checks([InterpolatingClassifier(), InterpolatingConvClassifier(kernel=3)])
+@parametrize_with_checks(
+    [InterpolatingClassifier(), InterpolatingConvClassifier(kernel=3, probability=0.7, max_bias=0.5, max_width=1024)]
+)
 def test_scikit_learn_accepts_the_search_too(estimator: Any, check: Callable[[Any], Any]) -> None:
     quietly(check, estimator)
 
@@ -93,7 +95,7 @@ def test_either_of_two_classes_may_be_covered(minus: str) -> None:
 
 
 def test_the_least_width_is_searched() -> None:
-    points, labels = make_moons(60, noise=0.05, random_state=0)
+    points, labels = make_moons(40, noise=0.05, random_state=0)
     model = InterpolatingClassifier(probability=0.7, max_bias=0.5, random_state=0).fit(points, labels)
     assert model.interpolates_
     assert model.max_bias_ == 0.5

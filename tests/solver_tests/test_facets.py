@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from solvers.domains import Box, WholeSpace
-from solvers.facets import bounded_pieces
+from solvers.facets import bounded_pieces, solid_piece
+from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.networks import ReluNetwork
 from solvers.problems import LipschitzProblem
 from solvers.regions import pattern_at
@@ -21,14 +22,18 @@ def draw(rng: np.random.Generator, widths: list[int], biased: bool) -> ReluNetwo
 
 
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("widths", [[1, 4, 1], [3, 5, 1], [2, 4, 3, 1], [4, 5, 4, 3, 1]])
+@pytest.mark.parametrize("widths", [[1, 4, 1], [3, 5, 1], [2, 4, 3, 1], [4, 5, 4, 3, 1], [5, 3, 4, 1], [4, 4, 1]])
 def test_the_gradient_on_a_facet_is_that_of_the_network_below_it(widths: list[int], biased: bool) -> None:
     rng = np.random.default_rng(5)
     network = draw(rng, widths, biased)
     problem = LipschitzProblem(network, 2.0)
     pieces = bounded_pieces(problem)
-    d = widths[0]
-    assert len(pieces) == (2 * d + 1 if biased else 2 * d)
+    k = min(widths[:2])
+    if widths[0] >= widths[1] and len(widths) == 3:
+        assert len(pieces) == 1
+    else:
+        assert len(pieces) == (2 * k + 1 if biased else 2 * k)
+    assert {piece.box.dimension for piece in pieces} <= {k, k - 1}
     for piece in pieces:
         for u in rng.uniform(piece.box.lower, piece.box.upper, (20, piece.box.dimension)):
             x = piece.to_inputs(u)
@@ -52,6 +57,39 @@ def test_every_point_of_space_lies_below_a_facet() -> None:
                 met += 1
                 np.testing.assert_allclose(piece.to_inputs(u), x, rtol=1e-9, atol=1e-9)
         assert met >= 1
+
+
+def test_more_inputs_than_neurons_are_posed_in_pre_activations() -> None:
+    # Every pattern of a first layer that is onto is a region: the constant is a maximum over all of them.
+    rng = np.random.default_rng(9)
+    network = draw(rng, [6, 4, 1], True)
+    w, v = network.weights[0], network.weights[1][0]
+    patterns = (np.arange(16)[:, None] >> np.arange(4)) & 1
+    for p, q in ((1.0, np.inf), (2.0, 2.0), (np.inf, 1.0)):
+        truth = np.linalg.norm((patterns * v) @ w, q, axis=1).max()
+        answer = BranchAndBound().solve(LipschitzProblem(network, p))
+        assert answer.lower == pytest.approx(truth, rel=1e-9)
+        assert answer.upper == pytest.approx(truth, rel=1e-9)
+    # Two equal neurons are not onto: the facets of the inputs do the work.
+    twins = ReluNetwork([np.vstack([w[:2], w[:1]]), [[1.0, -2.0, 3.0]]], [np.zeros(3), [0.0]])
+    assert len(bounded_pieces(LipschitzProblem(twins, 2.0))) == 12
+    single = BranchAndBound().solve(LipschitzProblem(ReluNetwork([w[:2], [[4.0, -2.0]]], [np.zeros(2), [0.0]]), 2.0))
+    assert BranchAndBound().solve(LipschitzProblem(twins, 2.0)).upper == pytest.approx(single.upper, rel=1e-9)
+
+
+def test_deep_networks_posed_in_pre_activations_agree_with_the_facets_of_their_inputs() -> None:
+    for seed in range(4):
+        network = draw(np.random.default_rng([10, seed]), [3, 3, 4, 1], True)
+        for p in (1.0, 2.0, np.inf):
+            problem = LipschitzProblem(network, p)
+            direct = [
+                BranchAndBound().solve(LipschitzProblem(piece.network, p, piece.box)).upper
+                for piece in [solid_piece(problem, Box.cube(3, -300.0, 300.0))]
+            ]
+            answer = BranchAndBound().solve(problem)
+            # A box this large meets nearly every region, and no other.
+            assert answer.upper >= max(direct) * (1 - 1e-9)
+            assert answer.upper == pytest.approx(max(direct), rel=1e-6)
 
 
 def test_cones_of_a_box_around_the_origin_have_their_witness_inside_it() -> None:

@@ -41,6 +41,7 @@ def everywhere(d: int, *widths: int) -> Size:
         # Deep: regions for one or two inputs, and for three or four on small networks.
         (on_box(1, 100, 100), (REGIONS, SEARCH)),
         (everywhere(2, 64, 64, 64), (REGIONS, SEARCH)),
+        (on_box(2, 256, 256), (REGIONS,)),
         (on_box(3, 16, 16), (REGIONS, SEARCH)),
         (on_box(3, 64, 64), (SEARCH,)),
         (on_box(4, 8, 8), (REGIONS, SEARCH)),
@@ -58,6 +59,15 @@ def test_exact_methods_in_their_order(size: Size, exact: tuple[str, ...]) -> Non
     assert all(LIPSCHITZ_SOLVERS[name].exact for name in exact)
 
 
+def test_where_a_proof_is_asked_for_methods_that_list_regions_come_last() -> None:
+    assert choose(everywhere(3, 6), certified=True).exact == (VERTICES, SEARCH)
+    assert choose(on_box(3, 6), certified=True).exact == (SEARCH, VERTICES)
+    assert choose(on_box(2, 16, 16), certified=True).exact == (SEARCH, REGIONS)
+    assert choose(everywhere(2, 16, 16), certified=True).exact == (SEARCH, REGIONS)
+    assert choose(on_box(2, 256, 256), certified=True).exact == (REGIONS,)
+    assert choose(on_box(8, 300, 300), certified=True) == choose(on_box(8, 300, 300))
+
+
 def test_what_is_too_large_gets_bounds_and_a_reason() -> None:
     for size, propagated in (
         (on_box(8, 201, 200), True),
@@ -65,6 +75,7 @@ def test_what_is_too_large_gets_bounds_and_a_reason() -> None:
         (everywhere(784, 256, 256), False),
         (everywhere(1000, 10_000), False),
         (on_box(3, 3000), True),
+        (on_box(2, 600, 600), True),
     ):
         choice = choose(size)
         assert choice.exact == ()

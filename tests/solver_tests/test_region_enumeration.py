@@ -16,6 +16,7 @@ from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.exact_vertices import ExactCell
 from solvers.lipschitz.region_enumeration import MOST_INPUTS, RegionEnumeration
 from solvers.lipschitz.region_geometry import CellRows, Solver, locate
+from solvers.lipschitz.region_pieces import region_pieces, start_of
 from solvers.lipschitz.region_state import IMPROVED, TOP
 from solvers.lipschitz.region_stream import RegionStream, new_record, padded_network, stream_regions
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
@@ -23,6 +24,7 @@ from solvers.networks import ReluNetwork
 from solvers.norms import dual_exponent
 from solvers.problems import LipschitzProblem
 from solvers.region_count import count_regions
+from solvers.regions import LinearRegion
 from solvers.results import LipschitzBounds, Status
 from solvers.verify import check_witness
 from tests.instances import instances
@@ -68,11 +70,11 @@ def patterns_by_lp(network: ReluNetwork, domain: Domain) -> set[tuple[tuple[bool
 
 def patterns_by_solver(network: ReluNetwork, domain: Domain) -> list[tuple[tuple[bool, ...], ...]]:
     found = []
-    for piece in bounded_pieces(LipschitzProblem(network, 2.0, domain)):
+    for piece in region_pieces(LipschitzProblem(network, 2.0, domain)):
         for region in stream_regions(piece):
-            np.testing.assert_allclose(region.gradient, piece.gradient(region.pattern), rtol=1e-12, atol=1e-12)
-            layers = [layer[:-1] if piece.carries_t else layer for layer in region.pattern]
-            found.append(tuple(tuple(layer.tolist()) for layer in layers))
+            gradient = LinearRegion(network, region.pattern).gradient()[0]
+            np.testing.assert_allclose(region.gradient, gradient, rtol=1e-12, atol=1e-12)
+            found.append(tuple(tuple(layer.tolist()) for layer in region.pattern))
     return found
 
 
@@ -92,9 +94,10 @@ def test_patterns_are_those_that_linear_programs_find(seed: int, kind: str, whol
     ours = patterns_by_solver(network, domain)
     assert set(ours) == theirs
     assert count_regions(network, domain) == len(theirs)
-    if len(bounded_pieces(LipschitzProblem(network, 2.0, domain))) == 1:
+    if len(region_pieces(LipschitzProblem(network, 2.0, domain))) == 1:
         assert len(ours) == len(theirs)  # each once
-        assert solved(network, domain)[2.0].stats["regions"] == len(theirs)
+        counted = RegionEnumeration(every=True).solve(LipschitzProblem(network, 2.0, domain))
+        assert counted.stats["regions"] == len(theirs)
 
 
 @pytest.mark.parametrize(("d", "n"), [(1, 9), (2, 12), (3, 9), (4, 7), (5, 6)])
@@ -203,19 +206,69 @@ def test_budgets_end_in_a_valid_interval(limits: dict[str, float]) -> None:
                 assert answer.status in (Status.EXACT, Status.BUDGET_SPENT)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["global", "box"])
+@pytest.mark.parametrize("widths", [(9,), (12, 9), (6, 5, 5), (4, 4, 4, 4)], ids=str)
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_cells_are_passed_over_only_where_nothing_longer_lies(d: int, widths: tuple[int, ...], whole: bool) -> None:
+    passed = 0.0
+    for seed in range(3):
+        rng = np.random.default_rng([12, d, len(widths), seed])
+        network = gaussian_network([d, *widths, 1], rng, 0.3)
+        domain: Domain = WholeSpace(d) if whole else some_box(d, rng)
+        problems = [LipschitzProblem(network, p, domain) for p in P_VALUES]
+        quick, every = SOLVER.solve_batch(problems), RegionEnumeration(every=True).solve_batch(problems)
+        for one, other in zip(quick, every, strict=True):
+            assert one.status is other.status is Status.EXACT
+            assert one.upper == pytest.approx(other.upper, rel=1e-14)
+            assert one.lower == pytest.approx(other.lower, rel=1e-11)
+        alone = SOLVER.solve(problems[2])
+        assert (alone.lower, alone.upper) == (quick[2].lower, quick[2].upper)
+        assert alone.stats["cells"] <= quick[2].stats["cells"]
+        passed += alone.stats["passed"]
+    assert passed > 0
+
+
 def test_too_many_inputs_are_refused_in_a_clear_clause() -> None:
     network = gaussian_network([MOST_INPUTS + 1, 3, 1], np.random.default_rng(9))
     with pytest.raises(UnsupportedProblemError, match=rf"at most {MOST_INPUTS} inputs.*d = {MOST_INPUTS + 1}"):
         SOLVER.solve(LipschitzProblem(network, 2.0))
 
 
+@pytest.mark.parametrize("bias", [0.0, 0.5], ids=["zero", "normal"])
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_cones_cover_all_of_space_once(d: int, bias: float) -> None:
+    rng = np.random.default_rng([11, d])
+    pieces = region_pieces(LipschitzProblem(gaussian_network([d, d + 1, 1], rng, bias), 2.0))
+    assert len(pieces) == d + 1
+    points = rng.standard_normal((200, d))
+    if bias:
+        points = np.column_stack([points, np.ones(200)])
+    covered = np.zeros(200, dtype=int)
+    for piece in pieces:
+        start = start_of(piece)
+        heights = start.given[:-1, :-1] @ points.T
+        covered += (heights > 0).all(axis=0)
+        # Along the rays every point has the coordinates that the facets measure; at a corner all but one are 0.
+        np.testing.assert_allclose((heights.T / heights.sum(axis=0)[:, None]).sum(axis=1), 1.0)
+        values = start.corners @ start.given[:, :-1].T + start.given[:, -1]
+        assert ((values == 0) == start.through).all()
+        assert (values[~start.through] > 0).all()
+        inside = start.corners.mean(axis=0)
+        np.testing.assert_allclose(inside @ start.given[-1, :-1], 1.0)
+        assert (start.low <= start.corners).all()
+        assert (start.corners <= start.high).all()
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["global", "box"])
 @pytest.mark.parametrize("d", [2, 4, 6])
-def test_vertices_lie_within_their_error_bounds(d: int) -> None:
+def test_vertices_lie_within_their_error_bounds(d: int, whole: bool) -> None:
     rng = np.random.default_rng([10, d])
     network = gaussian_network([d, 8, 8, 1], rng, 0.3)
-    piece = bounded_pieces(LipschitzProblem(network, 2.0, Box.cube(d)))[0]
-    stream = RegionStream(piece, new_record([2.0], [-1.0], d))
-    exact = ExactCell(network, piece.box, 8)
+    piece = region_pieces(LipschitzProblem(network, 2.0, WholeSpace(d) if whole else Box.cube(d)))[0]
+    start = start_of(piece)
+    stream = RegionStream(piece, new_record([2.0], [-1.0], d, every=True))
+    exact = ExactCell(piece.network, start.given, start.bias_row, len(piece.network.weights[0]))
     seen = 0
     while stream.advance(200) == IMPROVED or seen < 20:
         stack = stream._stack
@@ -236,7 +289,7 @@ def test_a_vertex_is_located_from_more_facets_than_needed() -> None:
     # Three kinks and a face of the box through one point in the plane.
     network = ReluNetwork([[[1.0, 0.0], [0.0, 3.0], [1.0, 1.0]], np.ones((1, 3))], [[-0.5, -3.0, -1.5], [0.0]])
     piece = bounded_pieces(LipschitzProblem(network, 2.0, Box.cube(2)))[0]
-    net = padded_network(piece)
+    net = padded_network(piece, start_of(piece))
     cell = CellRows(*(np.zeros(shape) for shape in ((1, 3, 3), (1, 3), (1, 3), (1, 3), (1, 2, 3))))
     cell.rows[0, :2], cell.rows[0, 2] = network.weights[0].T, network.biases[0]
     room = Solver(

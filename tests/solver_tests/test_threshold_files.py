@@ -54,7 +54,7 @@ def contents(network: StoredNetwork) -> list[Any]:
     return [*special, *common, network.classes]
 
 
-@settings(DETERMINISTIC, max_examples=30)
+@settings(DETERMINISTIC, max_examples=20)
 @given(labelled_clouds(), st.integers(1, 140), st.sampled_from([0.0, 0.5, 3.0]), st.booleans(), st.integers(0, 9))
 def test_files_give_the_network_back(
     tmp_path_factory: pytest.TempPathFactory,
@@ -75,7 +75,7 @@ def test_files_give_the_network_back(
     assert evaluate_threshold_onnx(folder / "net.onnx", probes).tolist() == network.predict(probes).tolist()
 
 
-@settings(DETERMINISTIC, max_examples=25)
+@settings(DETERMINISTIC, max_examples=15)
 @given(
     st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 5)),
     st.tuples(st.integers(1, 4), st.integers(1, 5)),
@@ -192,7 +192,7 @@ def test_a_tampered_file_is_one_sentence(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@DETERMINISTIC
+@settings(DETERMINISTIC, max_examples=50)
 @given(st.integers(0, 2**20), st.integers(0, 255))
 def test_a_flipped_byte_is_noticed_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int
