@@ -155,7 +155,8 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
         open_ = 0
         for i in range(k.widths[first] if first < depth else 0):
             open_ += signs[first, i] == 0
-        ahead = not keep and first < depth - 1 and open_ <= FEW_OPEN
+        # With fewer kinks than dimensions a node is hardly smaller than the box, and the programs decide nothing new.
+        ahead = not keep and first < depth - 1 and open_ <= FEW_OPEN and size < k.widths[first]
         if attempt == 0 or first >= k.tight or ahead:
             a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, signs, below, errors)
         if attempt == 0 and not (has_point and is_inside(a, b, k.low, k.high, point, THIN)):
