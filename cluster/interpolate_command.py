@@ -59,9 +59,11 @@ def interpolate(
     time_limit: Annotated[
         float | None, typer.Option(metavar="S", help="Search: seconds; an unfinished one exits with 3.")
     ] = None,
-    executor: Annotated[str | None, typer.Option(help="Search: local (threads) or ray. [local]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Search: threads or actors [all CPUs].")] = None,
-    address: Annotated[str | None, typer.Option(help="Search: a standing Ray cluster: auto or HOST:PORT.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Search: local (threads) or ray. --width: ray for the classes. [local]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads, or processes on Ray [all CPUs].")] = None,
+    address: Annotated[str | None, typer.Option(help="A standing Ray cluster: auto or HOST:PORT.")] = None,
     seed: Annotated[int, typer.Option(help="Of the construction (and of a made data set).")] = 0,
     label: Annotated[str | None, typer.Option(help="Label column of a table [the last one].")] = None,
     minus: Annotated[str | None, typer.Option(metavar="CLASS", help="Two classes: the one to cover.")] = None,
@@ -108,18 +110,26 @@ def interpolate(
             "--workers": workers,
             "--address": address,
         }
+        on_ray = width is not None and executor == "ray"
+        if on_ray:
+            for_search = {k: v for k, v in for_search.items() if k not in ("--executor", "--workers", "--address")}
         given = [name for name, value in for_search.items() if value is not None]
         if width is not None and given:
             raise InputError(f"{given[0]} is for the search of a width: leave --width out")
         if seed < 0:
             raise InputError(f"--seed must be a whole number >= 0, got {seed}")
-        where = None if width is not None else _checked_place(executor or "local", workers, address, time_limit)
+        where = None
+        if width is None or on_ray:
+            where = _checked_place(executor or "local", workers, address, time_limit)
         settings = None if width is not None else _search_settings(probability, confidence, max_bias, max_width)
         drawn = None if plot is None else picture_sizes(data, shape)
         chosen = _choice(data, conv, shape if conv or plot is None else None, kernel, activation)
         if chosen.activation == "relu" and (save is not None or plot is not None):
             option = "--save" if save is not None else "--plot"
             raise InputError(f"{option} is for threshold neurons; --relu-file keeps a network of --activation relu")
+        if on_ray and (conv or chosen.activation == "relu"):
+            option = "--conv" if conv else "--activation relu"
+            raise InputError(f"--executor ray with --width spreads classes of threshold neurons: leave {option} out")
         if chosen.activation != "relu" and relu_file is not None:
             raise InputError("--relu-file is for --activation relu")
         from dataclasses import replace
@@ -137,10 +147,11 @@ def interpolate(
         wishes.check_data(problem)
         if minus is not None:
             chosen = replace(chosen, minus=_class_named(minus, problem.classes))
-        if settings is None or where is None:
-            assert width is not None
-            _construct(problem, chosen, data, seed, width, max_bias, wishes, json)
+        if width is not None:
+            _construct(problem, chosen, data, seed, width, max_bias, where, wishes, json)
         else:
+            assert settings is not None
+            assert where is not None
             _search(problem, chosen, data, seed, settings, where, wishes, json)
 
 
@@ -217,16 +228,25 @@ def _construct(
     seed: int,
     width: int,
     max_bias: list[float] | None,
+    place: _Place | None,
     wishes: Wishes,
     json: bool,
 ) -> None:
-    """One network at a given width."""
+    """One network at a given width; with a place its classes are covered on Ray."""
+    from dataclasses import replace
+
+    from solvers.interpolation.fully_connected import FullyConnected
     from tasks.seeding import RandomStreams
 
     biases = max_bias or [MAX_BIAS]
     if len(biases) > 1:
         raise InputError("--width takes one --max-bias; leave --width out to search over several")
     solver = choice.interpolator(width, biases[0])
+    if place is not None:
+        from cluster.class_pool import ClassPool
+
+        assert isinstance(solver, FullyConnected)
+        solver = replace(solver, deal=ClassPool(place.workers, place.address).cover)
     answer = solver.solve(problem, rng=RandomStreams.of(["interpolate", data, seed]).generator("construction"))
     kept = wishes.fulfil(answer, problem)
     if json:

@@ -64,7 +64,7 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
 
     def check(self, config: InterpolationConfig, context: RunContext) -> None:
         problem = _problem(config, context)
-        _interpolator(config, problem.classes)
+        _interpolator(config, problem.classes, context.device)
 
     def warm_up(self) -> None:
         problem = load_problem("moons:20")
@@ -86,7 +86,8 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
         found: list[Measurement] = []
         for config, stream in zip(configs, streams, strict=True):
             problem = _problem(config, context)
-            answer = _interpolator(config, problem.classes).solve(problem, rng=stream.generator("construction"))
+            solver = _interpolator(config, problem.classes, context.device)
+            answer = solver.solve(problem, rng=stream.generator("construction"))
             found.append(
                 {
                     "interpolates": answer.interpolates,
@@ -176,6 +177,6 @@ def _problem(config: InterpolationConfig, context: RunContext) -> Any:
     )
 
 
-def _interpolator(config: InterpolationConfig, classes: tuple[object, ...]) -> FullyConnected:
+def _interpolator(config: InterpolationConfig, classes: tuple[object, ...], device: str) -> FullyConnected:
     minus = classes[config.minus] if len(classes) == 2 else None
-    return FullyConnected(config.width, config.max_bias, minus, activation=config.activation)
+    return FullyConnected(config.width, config.max_bias, minus, device, activation=config.activation)

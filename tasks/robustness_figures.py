@@ -41,9 +41,11 @@ def robustness_figures(questions: Sequence[tuple[str, pd.DataFrame]]) -> dict[st
         style(axes[0, 0], f"{name}: share that interpolates", "first-layer width n", "")
         style(axes[0, 1], "Lipschitz constant, lower to upper bound", "first-layer width n", "")
         style(axes[0, 2], "proved radius: margin / constant", "first-layer width n", "")
+        widths = sorted(part["width"].unique().tolist())
         axes[0, 0].set_ylim(-0.03, 1.03)
         for one in axes[0]:
             one.set_xscale("log", base=2)
+            one.set_xticks(widths, [str(width) for width in widths])
         for one in axes[0, 1:]:
             if one.has_data():
                 one.set_yscale("log")

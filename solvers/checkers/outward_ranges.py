@@ -196,65 +196,105 @@ def gradients_are_short(
     short, left = np.zeros(len(nodes), dtype=bool), alive.copy()
     split = np.minimum(nodes.decided_layers(), len(piece.weights) - 1)
     for m in np.unique(split).tolist():
-        width = len(piece.biases[m]) * max(piece.inputs.shape[1], alive.shape[1] if m else 1)
+        width = max(map(len, piece.biases)) * max(piece.inputs.shape[1], alive.shape[1])
         members = np.flatnonzero(split == m)
         for part in np.array_split(members, 1 + len(members) * width // BLOCK):
             if len(part):
-                rows, low, high = _generators(piece, nodes.take(part), m)
+                ranges = _Ahead(piece, nodes.take(part), m)
                 if piece.directions is None:
-                    length = _longest(rows, low, high, piece.q)
-                    short[part] = length * (1 + RELATIVE) + piece.slack <= upper
+                    short[part] = _longest(ranges, piece.q) * (1 + RELATIVE) + piece.slack <= upper
                 else:
-                    reach = _reach(rows, low, high, piece.directions)
-                    left[part] &= reach * (1 + RELATIVE) + piece.slack > upper
+                    least, most = ranges.along(ranges.rows @ piece.directions)
+                    left[part] &= np.maximum(most, -least) * (1 + RELATIVE) + piece.slack > upper
                     short[part] = ~left[part].any(axis=1)
     return short, left
 
 
-def _generators(piece: PieceNetwork, nodes: Nodes, layer: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """grad f = sum_i c_i rows_i: rows (B or 1, n, d), ranges of the c_i (B, n); earlier layers are decided."""
-    rows = piece.inputs[None]
-    for m in range(1, layer + 1):
-        rows = piece.weights[m] @ (rows * (nodes.signs[m - 1] > 0)[..., None])
-    low = high = np.broadcast_to(piece.output, (len(nodes), len(piece.output)))
-    for m in range(len(piece.weights) - 1, layer - 1, -1):
-        s = nodes.signs[m]
-        low = np.where(s > 0, low, np.where(s == 0, np.minimum(low, 0.0), 0.0))
-        high = np.where(s > 0, high, np.where(s == 0, np.maximum(high, 0.0), 0.0))
-        if m > layer:
-            plus, minus = piece.plus[m], piece.minus[m]
-            low, high = low @ plus + high @ minus, high @ plus + low @ minus
-    return rows, low, high
+class _Ahead:
+    """grad f = sum_i c_i rows_i at a layer whose earlier ones are decided, and likewise at later layers.
+
+    Attributes:
+        rows: (B or 1, n, d) at the layer.
+        low, high: for it and every later layer the ranges of the coefficients c, (B, n_m).
+    """
+
+    def __init__(self, piece: PieceNetwork, nodes: Nodes, layer: int) -> None:
+        self.piece, self.layer, self.signs = piece, layer, nodes.signs
+        self.rows = piece.inputs[None]
+        for m in range(1, layer + 1):
+            self.rows = piece.weights[m] @ (self.rows * (nodes.signs[m - 1] > 0)[..., None])
+        low = high = np.broadcast_to(piece.output, (len(nodes), len(piece.output)))
+        self.low, self.high = [low], [high]
+        for m in range(len(piece.weights) - 1, layer - 1, -1):
+            s = nodes.signs[m]
+            low = np.where(s > 0, low, np.where(s == 0, np.minimum(low, 0.0), 0.0))
+            high = np.where(s > 0, high, np.where(s == 0, np.maximum(high, 0.0), 0.0))
+            self.low[0], self.high[0] = low, high
+            if m > layer:
+                plus, minus = piece.plus[m], piece.minus[m]
+                low, high = low @ plus + high @ minus, high @ plus + low @ minus
+                self.low.insert(0, low)
+                self.high.insert(0, high)
+
+    def along(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Ranges (B, C) of <g, c> for directions with <rows_i, c> = x, (B or 1, n, C): the narrowest of all layers."""
+        y = x
+        least = most = None
+        for m, low, high in zip(range(self.layer, len(self.piece.weights)), self.low, self.high, strict=True):
+            if m > self.layer:
+                plus, minus = self.piece.plus[m], self.piece.minus[m]
+                x, y = plus @ x + minus @ y, plus @ y + minus @ x
+            products = [c[..., None] * z for c in (low, high) for z in (x, y)]
+            here = np.min(products, axis=0).sum(axis=1), np.max(products, axis=0).sum(axis=1)
+            least = here[0] if least is None else np.maximum(least, here[0])
+            most = here[1] if most is None else np.minimum(most, here[1])
+            s = self.signs[m][..., None]
+            x = np.where(s > 0, x, np.where(s == 0, np.minimum(x, 0.0), 0.0))
+            y = np.where(s > 0, y, np.where(s == 0, np.maximum(y, 0.0), 0.0))
+        assert least is not None
+        assert most is not None
+        return least, most
 
 
-def _reach(rows: FloatArray, low: FloatArray, high: FloatArray, directions: FloatArray) -> FloatArray:
-    """The largest |<g, c>| for every direction c, (B, C): each row takes its best value."""
-    along = rows @ directions
-    middle, half = 0.5 * (low + high), 0.5 * (high - low)
-    if len(along) == 1:
-        return np.asarray(np.abs(middle @ along[0]) + half @ np.abs(along[0]))
-    return np.asarray(np.abs((middle[:, None] @ along)[:, 0]) + (half[:, None] @ np.abs(along))[:, 0])
-
-
-def _longest(rows: FloatArray, low: FloatArray, high: FloatArray, q: float) -> FloatArray:
-    """Bounds in l_q of g = sum_i c_i rows_i, (B,): by components, along turned axes, by a dominating diagonal."""
+def _longest(ranges: _Ahead, q: float) -> FloatArray:
+    """Bounds (B,) in l_q: by components, by chords, along turned axes, by a dominating diagonal."""
+    low, high = ranges.low[0], ranges.high[0]
+    rows = np.broadcast_to(ranges.rows, (len(low), *ranges.rows.shape[1:]))
     d = rows.shape[2]
-    rows = np.broadcast_to(rows, (len(low), *rows.shape[1:]))
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
-    centre = (middle[:, None] @ rows)[:, 0]
-    spread = (half[:, None] @ np.abs(rows))[:, 0]
-    reach = np.abs(centre) + spread
+    least, most = ranges.along(rows)
+    reach = np.maximum(most, -least)
+    centre = 0.5 * (least + most)
     turned = _householder(centre)
-    across = np.abs((turned @ centre[..., None])[..., 0])
+    across = np.abs((turned @ (middle[:, None] @ rows).transpose(0, 2, 1))[..., 0])
     across += (half[:, None] @ np.abs(rows @ turned.transpose(0, 2, 1)))[:, 0]
     euclid = np.minimum(vector_norm(reach, 2.0), vector_norm(across, 2.0))
-    length = vector_norm(reach, q)
+    length = np.minimum(vector_norm(reach, q), _by_chords(ranges, rows, least, most, q))
     if q <= 2:
         length = np.minimum(length, euclid * d ** (1 / q - 0.5))
         length = np.minimum(length, reach.sum(axis=1) ** (2 / q - 1) * euclid ** (2 - 2 / q))
         return np.minimum(length, _dominated(rows, middle, half, q, reach))
     euclid = np.minimum(euclid, _dominated(rows, middle, half, 2.0, reach))
     return np.asarray(np.minimum(length, euclid ** (2 / q) * reach.max(axis=1) ** (1 - 2 / q)))
+
+
+def _by_chords(ranges: _Ahead, rows: FloatArray, least: FloatArray, most: FloatArray, q: float) -> FloatArray:
+    """|x|^q lies below its chord over a range, so sum |g_k|^q below a sum of chords: one direction, and a constant."""
+    reach = np.maximum(most, -least)
+    scale = reach.max(axis=1, keepdims=True)
+    scale = np.where(scale > 0, scale, 1.0)
+    a, b = least / scale, most / scale
+    at_a, at_b = np.abs(a) ** q, np.abs(b) ** q
+    wide = b - a > 1e-6 * np.maximum(np.abs(a), np.abs(b))
+    slopes = np.where(wide, (at_b - at_a) / np.where(wide, b - a, 1.0), 0.0)
+    constants = np.where(wide, at_a - slopes * a, np.maximum(at_a, at_b))
+    _, top = ranges.along(rows @ slopes[..., None])
+    total = constants.sum(axis=1) + top[:, 0] / scale[:, 0]
+    sizes = (at_a + at_b + np.abs(slopes) * np.maximum(np.abs(a), np.abs(b))).sum(axis=1)
+    total += 1e-15 * (rows.shape[1] + rows.shape[2] + 8) * sizes
+    # Rounding of the rows weighs (|reach| / bound)^(q - 1) times more here than in a norm: kept below 8.
+    floor = vector_norm(reach, q) * 8 ** (-1 / (q - 1)) if q > 1 else 0.0
+    return np.asarray(np.maximum(scale[:, 0] * np.maximum(total, 0.0) ** (1 / q), floor))
 
 
 def _householder(axes: FloatArray) -> FloatArray:

@@ -153,6 +153,8 @@ class _ExactPiece:
 
 def _replay(piece: _ExactPiece, tree: _Tree, name: str, upper: float) -> None:
     arrays = piece.arrays
+    for split in set(tree.splits) - {LEAF}:
+        piece.neuron(split if split >= 0 else -2 - split)
     count = 0 if arrays.directions is None else arrays.directions.shape[1]
     if arrays.directions is not None and not count:
         return  # no direction reaches beyond the claim, wherever in the piece

@@ -19,8 +19,8 @@ from solvers.norms import FloatArray
 
 __all__ = ["MutualCovering", "Side", "allowed_radius", "cover", "mutual_covering", "verify_covering"]
 
-# Candidates whose balls are computed together: fewer when many of them turn out covered by one before them.
-LEAST_BATCH, LARGEST_BATCH = 8, 1024
+# Candidates whose balls are computed together, at most: fewer when many turn out covered by one before them.
+LARGEST_BATCH, LOOK_AHEAD = 1024, 8192
 # Rounding of distances and of the limit, when a covering is checked.
 CHECK_SLACK = 1e-9
 
@@ -98,10 +98,10 @@ def cover(
     queue = reaching[np.lexsort((reaching, -radii[reaching]))]
     chosen: list[int] = []
     components: list[Rows] = []
-    begin, batch = 0, LEAST_BATCH
+    begin, batch = 0, 1
     while begin < len(queue):
-        # The next uncovered candidates: a look ahead just long enough to find a batch of them.
-        window = queue[begin : begin + 4 * batch]
+        # The next uncovered candidates.
+        window = queue[begin : begin + LOOK_AHEAD]
         candidates = window[~covered[window]][:batch]
         begin += len(window) if len(candidates) < batch else int(np.flatnonzero(window == candidates[-1])[0]) + 1
         if not len(candidates):
@@ -114,7 +114,10 @@ def cover(
                 chosen.append(int(row))
                 components.append(ball)
                 taken += 1
-        batch = min(LARGEST_BATCH, 2 * batch) if 4 * taken >= 3 * len(candidates) else max(LEAST_BATCH, batch // 2)
+        if 4 * taken >= 3 * len(candidates):
+            batch = min(LARGEST_BATCH, 2 * batch)
+        elif 2 * taken < len(candidates):
+            batch = max(1, batch // 2)
         tell(begin / len(queue))
     # A point whose own ball holds no other is in no smaller ball either: it is covered by a larger one, or a centre.
     single = rows[(radii[rows] < alone[rows]) & ~covered[rows]]

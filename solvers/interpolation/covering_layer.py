@@ -9,7 +9,7 @@ gives a block up as soon as none of its points can be less, and ends at 0.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -19,13 +19,25 @@ from solvers.interpolation.bit_features import Words
 from solvers.interpolation.bit_instructions import LANES, lanes_below, popcount
 from solvers.threads import Crew
 
-__all__ = ["count_firing", "cover_class"]
+__all__ = ["ClassTask", "Covered", "count_firing", "cover_class"]
 
 MOST_TOGETHER = 32
 # Words of features from which a pass over them is worth handing to several threads.
 WORTH_SHARING = 2**19
 
 Whole = NDArray[np.int64]
+
+
+class ClassTask(NamedTuple):
+    """One class to cover; see `cover_class` for the attributes."""
+
+    first: int
+    last: int
+    order: Whole
+
+
+# Places of the neurons, their thresholds, candidates tried.
+Covered: TypeAlias = tuple[Whole, Whole, int]
 
 
 class _Batch(NamedTuple):
@@ -59,7 +71,7 @@ class _Memory(NamedTuple):
 
 def cover_class(
     blocks: Words, first: int, last: int, valid: Words, order: Whole, threads: int = 1
-) -> tuple[Whole, Whole, int]:
+) -> Covered:
     """Second-layer neurons that cover the class in blocks first..last-1 and are silent on all other points.
 
     Args:

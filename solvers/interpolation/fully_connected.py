@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
 from solvers.interpolation.bit_features import (
+    Words,
     block_rows,
     block_words,
     feature_blocks,
@@ -21,7 +22,7 @@ from solvers.interpolation.bit_features import (
     valid_bits,
 )
 from solvers.interpolation.bit_instructions import LANES
-from solvers.interpolation.covering_layer import cover_class
+from solvers.interpolation.covering_layer import ClassTask, Covered, cover_class
 from solvers.interpolation.relu_layer import cover_with_relu, relu_features
 from solvers.norms import FloatArray
 from solvers.problems import InterpolationProblem
@@ -31,8 +32,8 @@ from solvers.threshold_networks import ThresholdNetwork
 
 __all__ = ["Activation", "FullyConnected"]
 
-Rows = NDArray[np.int64]
 Activation: TypeAlias = Literal["threshold", "relu"]
+Deal: TypeAlias = Callable[[Words, Words, Sequence[ClassTask]], Sequence[Covered]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class FullyConnected(AbstractInterpolator):
         activation: of both hidden layers; "relu" gives a `ReluClassifier`, whose Lipschitz constant can be computed.
         threads: that share one construction; when left out as many as torch may use, which workers set to their
             number of CPUs. The network is the same for all.
+        deal: covers the classes elsewhere: given the features, the mask of all of them and a task for each class, what
+            `cover_class` gives for each.
     Source: [DFG24], Algorithm 2.
     """
 
@@ -56,6 +59,7 @@ class FullyConnected(AbstractInterpolator):
     device: str = "cpu"
     threads: int | None = None
     activation: Activation = "threshold"
+    deal: Deal | None = None
     name: ClassVar[str] = "fully-connected"
     summary: ClassVar[str] = "random first layer, second layer by covering one class after the other"
 
@@ -79,18 +83,23 @@ class FullyConnected(AbstractInterpolator):
         threads = allowed_threads(self.threads)
         blocks = feature_blocks(problem.points, rows, weights[features], biases[features], threads, self.device)
         featured = time.perf_counter()
-        orders = [
-            int(starts[k]) * LANES + rng.permutation(int((problem.labels == k).sum())) for k in detectors
+        tasks = [
+            ClassTask(
+                int(starts[k]),
+                int(starts[k + 1]),
+                int(starts[k]) * LANES + rng.permutation(int((problem.labels == k).sum())),
+            )
+            for k in detectors
         ]
-        # Classes are independent; a lone one shares its passes instead.
-        alone = threads if len(detectors) == 1 else 1
-
-        def cover(index: int) -> tuple[Rows, Rows, int]:
-            k = detectors[index]
-            return cover_class(blocks, int(starts[k]), int(starts[k + 1]), valid_bits(n), orders[index], alone)
-
+        if self.deal is not None:
+            covered = self.deal(blocks, valid_bits(n), tasks)
+        else:
+            # Classes are independent; a lone one shares its passes instead.
+            alone = threads if len(tasks) == 1 else 1
+            covered = spread(lambda task: cover_class(blocks, task.first, task.last, valid_bits(n), task.order, alone),
+                             tasks, threads)  # fmt: skip
         masks, thresholds, centres, candidates = [], [], [], 0
-        for chosen, least, tried in spread(cover, range(len(detectors)), threads):
+        for chosen, least, tried in covered:
             bits = np.empty((len(chosen), n), dtype=np.bool_)
             bits[:, features] = ~unpack_words(block_words(blocks, chosen), n)
             masks.append(pack_bits(bits))

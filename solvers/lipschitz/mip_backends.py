@@ -176,6 +176,7 @@ def run_program(problem: cvxpy.Problem, name: str, seconds: float, nodes: int | 
     nodes_used = backend.nodes(stats)
     if problem.status in (cp.INFEASIBLE, cp.settings.INFEASIBLE_OR_UNBOUNDED):
         return MipAnswer(-math.inf, False, True, nodes_used)  # every variable has bounds
-    found = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.USER_LIMIT) and math.isfinite(problem.value)
+    with_point = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.USER_LIMIT)
+    found = with_point and problem.value is not None and math.isfinite(problem.value)
     bound = backend.bound(stats)
     return MipAnswer(math.inf if math.isnan(bound) else bound, found, problem.status == cp.OPTIMAL, nodes_used)

@@ -146,7 +146,8 @@ class _Search:
     @property
     def floor(self) -> float:
         """What a gradient must reach to be of interest."""
-        gap = self.budget.relative_gap if self.budget.relative_gap > 1e-6 else LEAST_STEP
+        wide = self.budget.relative_gap > 1e-6
+        gap = self.budget.relative_gap - MixedInteger.resolution if wide else LEAST_STEP
         return self.lower * (1 + gap) + (self.slack if self.witness is not None else 0.0)
 
     def run(self) -> float:

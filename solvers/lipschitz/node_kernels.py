@@ -9,6 +9,7 @@ from solvers.lipschitz.gradient_bounds import gradient_of
 from solvers.lipschitz.small_programs import best_margin, proved_maximum, solve_program
 
 __all__ = [
+    "decide_ahead",
     "decide_by_programs",
     "deep_point",
     "gather_rows",
@@ -155,6 +156,51 @@ def decide_by_programs(  # type: ignore[no-untyped-def]
                         value += below[first, j, t] * point[t]
                     crossed[s] = (there > 0.0) != (value > 0.0)
     return programs, decided[:count], multipliers[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def decide_ahead(a, b, slack, width, layer, low, high, signs, below, above, errors, z_low, z_high, point, stop):  # type: ignore[no-untyped-def]
+    """Decide neurons of a layer that is not affine yet: by the lines below and above them, over {A x + b >= 0}.
+
+    Over the whole box such lines are seldom of one sign; over the part of it that a node is, often.
+
+    Args:
+        as for `decide_by_programs`; `layer` is the one after the first undecided one.
+    Returns:
+        Programs solved, neurons decided.
+    """
+    k = len(low)
+    x, y, c = np.empty(k), np.empty(len(b)), np.empty(k)
+    programs, count = 0, 0
+    for j in range(width):
+        if signs[layer, j] != 0 or stop[0] != 0:
+            continue
+        under, over = below[layer, j, k], above[layer, j, k]
+        for t in range(k):
+            under += below[layer, j, t] * point[t]
+            over += above[layer, j, t] * point[t]
+        # Negative all over the node, or positive: no line can show it that has the other sign at the point.
+        if over + errors[layer, j] < 0.0:
+            flip = 1.0
+        elif under - errors[layer, j] > 0.0:
+            flip = -1.0
+        else:
+            continue
+        line = above[layer, j] if flip > 0.0 else below[layer, j]
+        for t in range(k):
+            c[t] = flip * line[t]
+        programs += 1
+        if solve_program(c, a, b, low, high, 50 + 10 * (len(b) + k), x, y, stop) == 0:
+            continue
+        most = proved_maximum(c, flip * line[k], a, b, slack, low, high, y) + errors[layer, j]
+        if flip > 0.0:
+            z_high[layer, j] = min(z_high[layer, j], most)
+        else:
+            z_low[layer, j] = max(z_low[layer, j], -most)
+        if most < 0.0:
+            signs[layer, j] = -1 if flip > 0.0 else 1
+            count += 1
+    return programs, count
 
 
 @numba.njit(cache=True, nogil=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["EMPTY", "STOPPED", "flat_rows", "propagate", "pull_back"]
+__all__ = ["EMPTY", "STOPPED", "carry_forward", "flat_rows", "propagate", "pull_back"]
 
 UNIT = 2.0**-52
 # No point of the box carries the partial pattern.
@@ -204,11 +204,13 @@ def flat_rows(widths, layer, low, high, signs, below, errors, found):  # type: i
 def pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high):  # type: ignore[no-untyped-def]
     """Split the Jacobian at a layer: grad f = sum_i d_i u_i rows_i with d_i in {0, 1}, u_i in a range.
 
+    The same holds at every later layer, with rows that are not known yet.
+
     Args:
         output: (n,), W_L; inputs: (n_1, d), the first weights along which the gradient is taken.
         first: the layer; all earlier ones are decided.
         rows: (n, d), filled: derivatives of the layer's pre-activations.
-        u_low, u_high: (n,), filled: ranges of the derivative of f by the layer's activations.
+        u_low, u_high: (L, n), filled from the layer on: ranges of the derivative of f by a layer's activations.
     """
     depth, d = len(widths), inputs.shape[1]
     current = inputs.copy()
@@ -225,7 +227,11 @@ def pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high
         for t in range(d):
             rows[i, t] = current[i, t]
     lower, upper = output.copy(), output.copy()
-    for m in range(depth - 1, first, -1):
+    for m in range(depth - 1, first - 1, -1):
+        u_low[m] = lower
+        u_high[m] = upper
+        if m == first:
+            break
         next_low, next_high = np.zeros(len(output)), np.zeros(len(output))
         for i in range(widths[m]):
             a, c = lower[i], upper[i]
@@ -242,6 +248,56 @@ def pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high
                     next_low[j] += w * c
                     next_high[j] += w * a
         lower, upper = next_low, next_high
+
+
+@numba.njit(cache=True, nogil=True)
+def carry_forward(weights, widths, signs, first, c_low, c_high, along, least, most):  # type: ignore[no-untyped-def]
+    """Tighten ranges of <g, c> for E directions c at once, at all layers after the first undecided one.
+
+    Args:
+        c_low, c_high: (L, n): ranges of the coefficient of every neuron's row.
+        along: (n, E): <rows_i, c> at the layer `first`.
+        least, most: (E,), changed.
+    """
+    depth, n, count = len(widths), weights.shape[1], along.shape[1]
+    a, b = np.zeros((n, count)), np.zeros((n, count))
     for i in range(widths[first]):
-        u_low[i] = lower[i]
-        u_high[i] = upper[i]
+        sign = signs[first, i]
+        if sign >= 0:
+            for e in range(count):
+                s = along[i, e]
+                a[i, e] = s if sign > 0 else min(s, 0.0)
+                b[i, e] = s if sign > 0 else max(s, 0.0)
+    x, y, low, high = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
+    for m in range(first + 1, depth):
+        next_a, next_b = np.zeros((n, count)), np.zeros((n, count))
+        low[:] = 0.0
+        high[:] = 0.0
+        for j in range(widths[m]):
+            if signs[m, j] < 0:
+                continue
+            x[:] = 0.0
+            y[:] = 0.0
+            for i in range(widths[m - 1]):
+                if signs[m - 1, i] < 0:
+                    continue
+                w = weights[m, j, i]
+                if w >= 0.0:
+                    for e in range(count):
+                        x[e] += w * a[i, e]
+                        y[e] += w * b[i, e]
+                else:
+                    for e in range(count):
+                        x[e] += w * b[i, e]
+                        y[e] += w * a[i, e]
+            p, q = c_low[m, j], c_high[m, j]
+            decided = signs[m, j] > 0
+            for e in range(count):
+                low[e] += min(min(p * x[e], p * y[e]), min(q * x[e], q * y[e]))
+                high[e] += max(max(p * x[e], p * y[e]), max(q * x[e], q * y[e]))
+                next_a[j, e] = x[e] if decided else min(x[e], 0.0)
+                next_b[j, e] = y[e] if decided else max(y[e], 0.0)
+        for e in range(count):
+            least[e] = max(least[e], low[e])
+            most[e] = min(most[e], high[e])
+        a, b = next_a, next_b

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.lipschitz.gradient_bounds import gradient_bound, gradient_of, length_of
-from solvers.lipschitz.node_kernels import decide_by_programs, deep_point, gather_rows, gradient_at, is_inside
+from solvers.lipschitz.node_kernels import (
+    decide_ahead,
+    decide_by_programs,
+    deep_point,
+    gather_rows,
+    gradient_at,
+    is_inside,
+)
 from solvers.lipschitz.propagation_kernels import EMPTY, STOPPED, flat_rows, propagate
 from solvers.norms import FloatArray
 
@@ -21,6 +28,8 @@ __all__ = ["THIN", "KernelArrays", "Log", "search_subtree"]
 
 # Distance to the nearest kink below which an interior is left to exact arithmetic.
 THIN = 1e-9
+# Undecided neurons of a layer up to which programs look at the layer after it; they leave no proof for a certificate.
+FEW_OPEN = 6
 # What became of a child.
 OVER, OPEN, DELICATE, UNSEEN = 0, 1, 2, 3
 
@@ -143,7 +152,12 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             if keep:
                 _enter_leaf(log, path, length, none, nothing, 0, n, -1, 0)
             return OVER, bound, left, first, neuron, prefer, has_point, length
-        if attempt == 0 or first >= k.tight:
+        open_ = 0
+        for i in range(k.widths[first] if first < depth else 0):
+            open_ += signs[first, i] == 0
+        # With fewer kinks than dimensions a node is hardly smaller than the box, and the programs decide nothing new.
+        ahead = not keep and first < depth - 1 and open_ <= FEW_OPEN and size < k.widths[first]
+        if attempt == 0 or first >= k.tight or ahead:
             a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, signs, below, errors)
         if attempt == 0 and not (has_point and is_inside(a, b, k.low, k.high, point, THIN)):
             tally[1] += 1
@@ -158,15 +172,24 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
                 return DELICATE, bound, left, first, neuron, prefer, has_point, length
             point[:] = deepest
             has_point = True
-        if first == depth or first < k.tight or attempt == 2:
+        decided_ahead = 0
+        if ahead and attempt < 2:
+            programs, decided_ahead = decide_ahead(
+                a, b, slack, k.widths[first + 1], first + 1, k.low, k.high, signs, below, above, errors, z_low, z_high,
+                point, k.stop,
+            )  # fmt: skip
+            tally[1] += programs
+        if first == depth or attempt == 2 or (first < k.tight and decided_ahead == 0):
             break
+        if first < k.tight:
+            continue
         # Ranges that programs tighten leave no proof behind, only neurons that they decide.
         programs, decided, multipliers = decide_by_programs(
             a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point, not keep,
             k.stop,
         )  # fmt: skip
         tally[1] += programs
-        if len(decided) == 0:
+        if len(decided) + decided_ahead == 0:
             break
         if keep:
             for r in range(len(decided)):

@@ -28,9 +28,11 @@ from solvers.problems import InterpolationProblem
 from tasks.data_sets import load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 CORES = len(os.sched_getaffinity(0))
-ROWS = 2**14
+ROWS = 2**12
+# Far more than what float32 may be off by, ||x|| being at most 1.
+NEAR = 1e-3
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +42,19 @@ def all_cores() -> Iterator[None]:
 
 
 def timed_features(points: np.ndarray, weights: np.ndarray, biases: np.ndarray) -> tuple[np.ndarray, float]:
-    """0/1 features in float32, and the seconds of a float32 product; the bits kept are those of a float64 one."""
+    """0/1 features from float32 products, and their seconds; bits near a sign change are then set by float64."""
     single = [array.astype(np.float32) for array in (points, weights.T, biases)]
     features = np.empty((len(points), len(biases)), dtype=np.float32)
     seconds = 0.0
     for k in range(0, len(points), ROWS):
         start = time.perf_counter()
-        features[k : k + ROWS] = single[0][k : k + ROWS] @ single[1] + single[2] > 0
+        values = single[0][k : k + ROWS] @ single[1] + single[2]
+        features[k : k + ROWS] = values > 0
         seconds += time.perf_counter() - start
-        features[k : k + ROWS] = points[k : k + ROWS] @ weights.T + biases > 0
+        rows, columns = np.nonzero(np.abs(values) < NEAR)
+        for part in range(0, len(rows), ROWS):
+            i, j = k + rows[part : part + ROWS], columns[part : part + ROWS]
+            features[i, j] = np.einsum("ij,ij->i", points[i], weights[j]) + biases[j] > 0
     return features, seconds
 
 
@@ -99,7 +105,7 @@ def report(name: str, record_property: object, theirs: dict[str, float], stats: 
     parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in theirs.items())
     print(
         f"\n{name}: textbook {parts}; ours features {stats['feature_seconds']:.2f} s, second layers "
-        f"{stats['cover_seconds']:.2f} s (a full count of every bit: {bound:.2f} s), evaluation "
+        f"{stats['cover_seconds']:.2f} s (counting every bit of every pass: {bound:.3f} s), evaluation "
         f"{stats['evaluation_seconds']:.2f} s; {layers:.0f} times for second layers, {whole:.0f} times end to end"
     )
 

@@ -199,16 +199,17 @@ def test_mnist_fits_in_four_gigabytes(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dimension", [2, 5])
-def test_a_million_points(root: Path, dimension: int) -> None:
-    document, gigabytes = measured(root, f"blobs:1000000,0.05,{dimension}", "--constant", "0.25")
+@pytest.mark.timeout(1800)
+def test_a_million_points(root: Path) -> None:
+    document, gigabytes = measured(root, "blobs:1000000,0.05,2", "--constant", "0.25")
     assert gigabytes < 4
     (pair,) = document["covering"][0]["classes"]
-    # The 2 k balls stand on +-e_1, +-e_2, ..., classes alternating.
-    assert pair["centres_minus"] + pair["centres_plus"] == 2 * dimension
+    # The four balls stand on +-e_1 and +-e_2, classes alternating.
+    assert (pair["centres_minus"], pair["centres_plus"]) == (2, 2)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_few_points_of_many_dimensions(root: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     labels = np.arange(500) % 2

@@ -18,17 +18,17 @@ STUDIES: dict[str, tuple[int, list[str]]] = {
     "moons": (27500, ["sweeps.moons.replicates=2", "sweeps.moons.grid.width=[50, 300]"]),
     "moons-size": (60, ["sweeps.size.replicates=1", 'sweeps.size.grid.data=["moons:100000", "moons:1000000"]']),
     "digits": (1000, ["sweeps.digits.replicates=1", "sweeps.digits.grid.width=[50, 400]"]),
-    "mnist": (150, ["sweeps.mnist.replicates=1", "sweeps.mnist.grid.width=[100]", "sweeps.mnist.grid.max_bias=[0, 1]"]),
+    "mnist": (150, ["sweeps.mnist.replicates=1", "sweeps.mnist.grid.width=[300]", "sweeps.mnist.grid.max_bias=[0, 1]"]),
     "mnist-size": (126, ["sweeps.size.replicates=1", 'sweeps.size.grid.data=["mnist:1000", "mnist:5000"]']),
     "memorizer-robustness": (960, ["sweeps.planar.replicates=2", "sweeps.planar.grid.width=[40, 80]"]),
 }
 FIGURES = {
-    "moons": {"interpolation_moons_1000_0_05.png"},
-    "moons-size": {"interpolation_sizes_moons.png"},
-    "digits": {"interpolation_digits.png"},
-    "mnist": {"interpolation_mnist.png"},
-    "mnist-size": {"interpolation_sizes_mnist.png"},
-    "memorizer-robustness": {"memorizer_robustness_moons_100.png", "memorizer_robustness_lines_100.png"},
+    "moons": {"moons_interpolation_moons_1000_0_05.png"},
+    "moons-size": {"size_interpolation_sizes_moons.png"},
+    "digits": {"digits_interpolation_digits.png"},
+    "mnist": {"mnist_interpolation_mnist.png"},
+    "mnist-size": {"size_interpolation_sizes_mnist.png"},
+    "memorizer-robustness": {"planar_memorizer_robustness_moons_100.png", "planar_memorizer_robustness_lines_100.png"},
 }
 
 

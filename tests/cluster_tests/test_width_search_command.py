@@ -213,7 +213,9 @@ def translated(tmp_path: Path) -> Path:
 
 WRONG: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "search and width": (lambda f: [MOONS, "--width", "9", "--probability", "0.9"], "--probability"),
-    "executor and width": (lambda f: [MOONS, "--width", "9", "--executor", "ray"], "--executor"),
+    "executor and width": (lambda f: [MOONS, "--width", "9", "--executor", "local"], "--executor"),
+    "workers and width": (lambda f: [MOONS, "--width", "9", "--workers", "2"], "--workers"),
+    "images on ray": (lambda f: ["digits", "--conv", "--width", "9", "--executor", "ray"], "leave --conv out"),
     "two biases and a width": (lambda f: [MOONS, "--width", "9", "--max-bias", "0", "--max-bias", "1"], "--max-bias"),
     "sure beyond doubt": (lambda f: [MOONS, "--probability", "1"], "probability"),
     "no confidence": (lambda f: [MOONS, "--confidence", "0"], "confidence"),

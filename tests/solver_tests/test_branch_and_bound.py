@@ -218,7 +218,8 @@ def test_no_gradient_inside_a_node_is_longer_than_its_bound() -> None:
         pieces = [PieceArrays.of(piece, directions) for piece in bounded_pieces(problem)]
         nodes = root_node(pieces, 0, 0.0, 0.0).nodes
         for _ in range(4):
-            nodes = expand([n for n in nodes if n.split[0] < 3], pieces, 0.0, 0.0).nodes
+            leaves = [n for n in nodes if n.split[0] == 3]
+            nodes = [*leaves, *expand([n for n in nodes if n.split[0] < 3], pieces, 0.0, 0.0).nodes]
         points = rng.uniform(-1, 1, (3000, 3))
         signs = [z > 0 for z in network.pre_activations(points)]
         rows = np.broadcast_to(network.weights[-1], (len(points), network.widths[-1]))

@@ -238,7 +238,7 @@ def test_too_many_inputs_are_refused_in_a_clear_clause() -> None:
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 def test_cones_cover_all_of_space_once(d: int, bias: float) -> None:
     rng = np.random.default_rng([11, d])
-    pieces = region_pieces(LipschitzProblem(gaussian_network([d, 3, 1], rng, bias), 2.0))
+    pieces = region_pieces(LipschitzProblem(gaussian_network([d, d + 1, 1], rng, bias), 2.0))
     assert len(pieces) == d + 1
     points = rng.standard_normal((200, d))
     if bias:

@@ -237,3 +237,25 @@ def test_heat_maps_show_the_shares_and_widths() -> None:
 def test_a_grid_with_holes_still_makes_heat_maps() -> None:
     figures = EXPERIMENT.figures(made([ROWS[0], ROWS[6]]))
     assert set(figures) == {"interpolation_moons_100"}
+
+
+def test_activations_share_their_draws_and_stand_apart_in_tables() -> None:
+    """ReLU neurons ask another question of the same first layer; two answers are never averaged."""
+    fixed = {"data": "moons:100", "width": 120, "max_bias": 1.0}
+    batch = trials(replicates=2, fixed=fixed, activation=["threshold", "relu"])
+    assert len({EXPERIMENT.streams(t).digest for t in batch}) == 2
+    rows = frame(batch)
+    assert rows["interpolates"].any()
+    assert {table.title.split(" (")[0] for table in EXPERIMENT.summary_tables(rows)} == {
+        "Interpolation of moons:100, activation = relu",
+        "Interpolation of moons:100, activation = threshold",
+    }
+
+
+def test_curves_over_sizes_show_each_size() -> None:
+    parts = [made(ROWS[4:6], data=f"moons:{size}").assign(points=size) for size in (100, 1000)]
+    figures = EXPERIMENT.figures(pd.concat(parts))
+    curve = figures["interpolation_sizes_moons"].axes[0].containers[0]
+    np.testing.assert_array_equal(curve[0].get_xdata(), [100, 1000])
+    np.testing.assert_array_equal(curve[0].get_ydata(), [8.0, 8.0])
+    assert "interpolation_sizes_moons" not in EXPERIMENT.figures(parts[0])
