@@ -265,7 +265,7 @@ def test_standard_output_stays_clean(tmp_path: Path) -> None:
     save_network(network, tmp_path / "net.npz")
     call = ["lipschitz", str(tmp_path / "net.npz"), "--method", "mixed-integer", "--p", "inf", "--box", "-1", "1"]
     answer = subprocess.run(
-        [sys.executable, "-m", "cluster.cli", *call, "--json"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "cluster.cli", *call, "--json"], capture_output=True, text=True, timeout=300, check=False
     )
     assert answer.returncode == 0, answer.stderr
     document = json.loads(answer.stdout)
