@@ -85,7 +85,9 @@ def test_people_read_a_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.array(["cat", "dog", "owl"])[np.arange(60) % 3]
     np.savez(tmp_path / "three.npz", X=rng.standard_normal((60, 3)), y=labels)
-    answer = CliRunner().invoke(app, ["complexity", str(tmp_path / "three.npz"), "--constant", "0.5"], env={"COLUMNS": "120"})
+    answer = CliRunner().invoke(
+        app, ["complexity", str(tmp_path / "three.npz"), "--constant", "0.5"], env={"COLUMNS": "120"}
+    )
     assert answer.exit_code == 0, answer.stderr
     assert "60 in dimension 3" in answer.stdout
     for word in ("owl", "the others", "every class", "Huang and Huang 1991", "up to constants and logarithms"):
