@@ -149,7 +149,7 @@ class ThresholdModule(torch.nn.Module):
         scores are the same numbers. On the processor only, and with at least one second-layer neuron.
 
         Args:
-            threads: that share the points; when left out as many as torch may use.
+            threads: that share the points; when left out one for few points, else as many as torch may use.
         """
         order = informative_order(points, self.first.weight.numpy(), self.first.bias.numpy())
         weights, biases = self.first.weight.numpy()[order], self.first.bias.numpy()[order]
@@ -160,7 +160,7 @@ class ThresholdModule(torch.nn.Module):
         # Neurons with the same outgoing weights are counted together.
         columns, owners = np.unique(self.output.weight.numpy().astype(np.float64), axis=1, return_inverse=True)
         scores = np.empty((len(points), self.output.out_features))
-        threads = allowed_threads(threads)
+        threads = allowed_threads(len(points) * len(weights), threads)
         for start in range(0, len(points), PACKED_ROWS):
             part = np.arange(start, min(start + PACKED_ROWS, len(points)))
             blocks = feature_blocks(points, block_rows([part])[0], weights, biases, threads)

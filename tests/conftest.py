@@ -18,6 +18,9 @@ os.environ.update(
     DO_NOT_TRACK="true",
     MPLCONFIGDIR=f"{_HOME}/matplotlib",
 )
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that share the cores: threads of one would only wait for those of the other.
+    os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
 for _name in (
     "RAY_ADDRESS",
     "RAY_AUTH_MODE",
@@ -62,3 +65,23 @@ def ray_runtime() -> Iterator[None]:
     yield
     disconnect()
     assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_compiled_once() -> None:
+    """Each of two processes compiles one half of the kernels first, and finds the other half in the cache later."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker not in ("gw0", "gw1"):
+        return
+    import numpy as np
+
+    from solvers import LIPSCHITZ_SOLVERS, Box, LipschitzProblem, ReluNetwork
+
+    rng = np.random.default_rng(0)
+    network = ReluNetwork(
+        [rng.standard_normal((4, 2)), rng.standard_normal((4, 4)), rng.standard_normal((1, 4))],
+        [rng.standard_normal(4), rng.standard_normal(4), np.zeros(1)],
+    )
+    method = "branch-and-bound" if worker == "gw0" else "region-enumeration"
+    for p in (1.0, 2.0, np.inf):
+        LIPSCHITZ_SOLVERS[method].solve(LipschitzProblem(network, p, Box.cube(2, -1.0, 1.0)))

@@ -46,8 +46,8 @@ class FullyConnected(AbstractInterpolator):
         minus: for two classes, the label of the covered class "-"; the last one in sorted order when left out.
         device: torch device for the first layer's products and for the evaluation.
         activation: of both hidden layers; "relu" gives a `ReluClassifier`, whose Lipschitz constant can be computed.
-        threads: that share one construction; when left out as many as torch may use, which workers set to their
-            number of CPUs. The network is the same for all.
+        threads: that share one construction; when left out one for small data, else as many as torch may use, which
+            workers set to their number of CPUs. The network is the same for all.
         deal: covers the classes elsewhere: given the features, the mask of all of them and a task for each class, what
             `cover_class` gives for each.
     Source: [DFG24], Algorithm 2.
@@ -80,7 +80,7 @@ class FullyConnected(AbstractInterpolator):
             return self._relu(problem, weights, biases, rng)
         rows, starts = block_rows([np.flatnonzero(problem.labels == k) for k in range(len(problem.classes))])
         features = informative_order(problem.points, weights, biases)
-        threads = allowed_threads(self.threads)
+        threads = allowed_threads(n * len(problem.points), self.threads)
         blocks = feature_blocks(problem.points, rows, weights[features], biases[features], threads, self.device)
         featured = time.perf_counter()
         tasks = [

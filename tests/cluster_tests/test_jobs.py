@@ -47,7 +47,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(params=["open", "token"])
+@pytest.fixture(params=[pytest.param("open", marks=pytest.mark.slow), "token"])
 def head(request: pytest.FixtureRequest) -> Iterator[Head]:
     """A head node on loopback, with token authentication off or on; ended by SIGTERM to the one process."""
     home = tempfile.mkdtemp(prefix="ilh-", dir="/tmp")
