@@ -28,6 +28,8 @@ SAMPLES, PROPAGATION, PRODUCT = "sampling", "propagation", "norm-product"
 MOST_SEARCHED = 400
 # Signs of hyperplanes at vertices: at most this many are looked at before, and after, branch and bound is tried.
 FEW_SIGNS, MOST_SIGNS = 10**6, 10**9
+# A box has 3^d faces, and vertex enumeration takes them one by one: a millisecond each, or so many signs.
+SIGNS_A_FACE = 10**4
 # Inputs -> hidden neurons up to which regions are enumerated first. The most take seconds on a box, and at d = 2 half a
 # minute on R^2.
 FEW_NEURONS = {1: 1000, 2: 1000, 3: 64, 4: 16}
@@ -93,7 +95,7 @@ def _choose(size: Size) -> Choice:
         return Choice((VERTICES,))
     searched = size.undecided <= MOST_SEARCHED
     if len(size.widths) == 1:
-        signs = vertex_signs(size)
+        signs = vertex_signs(size) + (SIGNS_A_FACE * 3**size.inputs if size.pieces == 1 else 0)
         if signs <= FEW_SIGNS:
             return Choice((VERTICES, SEARCH) if searched else (VERTICES,))
         exact = ((SEARCH,) if searched else ()) + ((VERTICES,) if signs <= MOST_SIGNS else ())

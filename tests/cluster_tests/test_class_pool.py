@@ -17,7 +17,7 @@ from tasks.data_sets import load_problem
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.parametrize(("name", "workers"), [("digits", 2), ("moons:300", None)])
+@pytest.mark.parametrize(("name", "workers"), [pytest.param("digits", 2, marks=pytest.mark.slow), ("moons:300", None)])
 def test_ray_gives_the_network_of_one_process(ray_runtime: None, name: str, workers: int | None) -> None:
     problem = load_problem(name)
     here = FullyConnected(200, 0.5).solve(problem, rng=np.random.default_rng(3))
@@ -27,6 +27,7 @@ def test_ray_gives_the_network_of_one_process(ray_runtime: None, name: str, work
     assert here.stats["candidates"] == there.stats["candidates"]
 
 
+@pytest.mark.slow
 def test_the_command_says_the_same(ray_runtime: None) -> None:
     arguments = ["interpolate", "digits", "--width", "200", "--json"]
     found = []

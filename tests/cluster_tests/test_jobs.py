@@ -26,7 +26,11 @@ from tracking.parts import RunFolder
 SMALL = [
     "sweeps.lipschitz.replicates=2",
     "sweeps.lipschitz.grid.d=[2, 3]",
+    "sweeps.lipschitz.grid.N=[16]",
+    "sweeps.lipschitz.grid.p=[1, 2]",
     "sweeps.moons.replicates=1",
+    "sweeps.moons.grid.width=[50, 100]",
+    "sweeps.moons.grid.max_bias=[0.5, 1.0]",
     "sweeps.digits.replicates=1",
     "sweeps.digits.grid.width=[50]",
 ]

@@ -22,7 +22,10 @@ from tests.cluster_tests.test_bad_input import closed_port
 SETTINGS = [
     "--set", "sweeps.lipschitz.replicates=2",
     "--set", "sweeps.lipschitz.grid.d=[2, 3]",
+    "--set", "sweeps.lipschitz.grid.p=[1, 2, inf]",
     "--set", "sweeps.moons.replicates=2",
+    "--set", "sweeps.moons.grid.width=[50, 100]",
+    "--set", "sweeps.moons.grid.max_bias=[0.5, 1.0]",
     "--set", "sweeps.digits.replicates=1",
     "--set", "sweeps.digits.grid.width=[50, 100]",
 ]  # fmt: skip
@@ -44,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 def planned(*more: str) -> list[Trial]:
-    return list(expand(load_study("overview", [*more, *SETTINGS[1::2]])))
+    return list(expand(load_study("overview", [*SETTINGS[1::2], *more])))
 
 
 def runs_of(uri: str) -> tuple[Any, list[Any]]:
@@ -88,9 +91,10 @@ def test_nothing_is_said_that_a_user_can_do_nothing_about(finished: tuple[Path, 
         assert line.startswith(known) or "% " in line, line
 
 
+@pytest.mark.slow
 def test_a_tracker_that_is_down_stops_nothing_and_is_told_later(tmp_path: Path, root: Path) -> None:
     server = f"http://127.0.0.1:{closed_port()}"
-    small = ["--set", "sweeps.lipschitz.grid.p=[2]", *SETTINGS]
+    small = [*SETTINGS, "--set", "sweeps.lipschitz.grid.p=[2]"]
     answer = interlip(
         root,
         "run",

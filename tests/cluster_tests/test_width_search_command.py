@@ -104,12 +104,13 @@ def test_two_threads_give_the_answer_of_one(alone: SearchResult) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ray_gives_the_answer_of_one_process(ray_runtime: None, alone: SearchResult, workers: int) -> None:
     assert told(search("ray", workers)) == told(alone)
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_worker_that_dies_loses_no_restart(ray_runtime: None) -> None:
     import ray
 

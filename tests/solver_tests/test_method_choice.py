@@ -33,6 +33,10 @@ def everywhere(d: int, *widths: int) -> Size:
         (on_box(2, 50), (VERTICES, SEARCH)),
         (everywhere(4, 20), (VERTICES, SEARCH)),
         (on_box(5, 24), (SEARCH, VERTICES)),
+        # Few neurons, but a box of so many faces that each of them costs more than a search.
+        (on_box(4, 3), (VERTICES, SEARCH)),
+        (on_box(8, 2), (SEARCH, VERTICES)),
+        (on_box(784, 10), (SEARCH,)),
         (on_box(10, 80), (SEARCH,)),
         (on_box(40, 40), (SEARCH,)),
         # Wide but in so few dimensions that all vertices can be looked at.

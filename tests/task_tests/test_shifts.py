@@ -102,7 +102,7 @@ def test_a_wrong_name_ends_in_one_sentence(name, message):
         load_data_set(name)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.05])
+@pytest.mark.parametrize("noise", [0.0, pytest.param(0.05, marks=pytest.mark.slow)])
 def test_the_convolutional_layer_counts_patterns_the_fully_connected_one_pattern_times_shift(noise):
     """K = 8 patterns a class on 16 x 16: at most 2 K neurons against at least ten times more, on the same data."""
     sweep = {
