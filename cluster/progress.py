@@ -30,13 +30,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-class ProgressDisplay:
-    """Shows `Progress` on standard error."""
+class _BarContext:
+    """A bar on a terminal for as long as it is open; elsewhere there is none, and lines are said instead."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
-        self._told = 0.0
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -58,6 +57,14 @@ class ProgressDisplay:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class ProgressDisplay(_BarContext):
+    """Shows `Progress` on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = 0.0
 
     def show(self, progress: Progress) -> None:
         """Bring the display up to date."""
@@ -72,35 +79,13 @@ class ProgressDisplay:
             say(f"{progress.share:4.0%}  {detail}")
 
 
-class StageDisplay:
+class StageDisplay(_BarContext):
     """Shows one stage of a computation after the other, each with the time left in it."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
+        super().__init__()
         self._stage = ""
         self._begun = self._told = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f} %  {task.fields[detail]}"),
-                console=console(),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("starting", total=1.0, detail="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, stage: str, share: float) -> None:
         """Say what is being done and how much of it is done."""
