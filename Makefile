@@ -21,7 +21,7 @@ run: $(STAMP)
 	@$(BIN)/interlip run overview $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-__all__ = ["Crew", "allowed_threads", "spread"]
+__all__ = ["Crew", "allowed_threads", "process_threads", "spread"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -26,11 +28,18 @@ def allowed_threads(features: int, wanted: int | None = None) -> int:
     """
     if wanted is not None:
         return wanted
-    if features < MANY_FEATURES:
-        return 1
-    import torch
+    return 1 if features < MANY_FEATURES else process_threads()
 
-    return torch.get_num_threads()
+
+def process_threads() -> int:
+    """Threads that this process may use: what torch was told, or OMP_NUM_THREADS (Ray sets it), or its cores."""
+    torch = sys.modules.get("torch")  # importing it only to ask costs seconds
+    if torch is not None:
+        return int(torch.get_num_threads())
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    if named.isdigit() and int(named) > 0:
+        return int(named)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def spread(work: Callable[[Item], Found], items: Iterable[Item], threads: int) -> list[Found]:

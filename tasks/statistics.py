@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from solvers.errors import InputError
 
@@ -72,7 +72,7 @@ def wilson_share(successes: int, total: int, level: float = 0.95) -> Estimate:
     """
     if not 0 <= successes <= total or total < 1:
         raise InputError(f"a share needs 0 <= successes <= total and total >= 1, got {successes} of {total}")
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))

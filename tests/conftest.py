@@ -69,7 +69,7 @@ def ray_runtime() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels_are_compiled_once() -> None:
-    """Each of two processes compiles one half of the kernels first, and finds the other half in the cache later."""
+    """Two processes compile one half of the kernels each, and find the other half in the cache later."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker not in ("gw0", "gw1"):
         return

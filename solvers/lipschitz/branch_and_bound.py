@@ -32,6 +32,7 @@ from solvers.lipschitz.sampling import draw_points
 from solvers.norms import FloatArray, vector_norm
 from solvers.problems import LipschitzProblem
 from solvers.results import Certificate, LipschitzBounds, Status, Witness
+from solvers.threads import process_threads
 from solvers.witnesses import gradients_at, rounding_slack, witness_bound
 
 if TYPE_CHECKING:
@@ -94,12 +95,14 @@ class BranchAndBound(AbstractLipschitzSolver):
     Attributes:
         batch: nodes that a round starts from.
         steps: nodes split below each of them, depth first.
+        threads: that share the nodes of a round; None for those of the process. The answer does not depend on it.
         certified: record the tree of splits as a certificate, up to MOST_CERTIFIED leaves; also of a search that was
             cut short, for the upper bound that it reached.
     """
 
     batch: int = 16
     steps: int = 64
+    threads: int | None = None
     certified: bool = False
     name: ClassVar[str] = "branch-and-bound"
     summary: ClassVar[str] = "exact for any depth and p: branch and bound over activation patterns"
@@ -211,6 +214,7 @@ class BranchAndBound(AbstractLipschitzSolver):
                 enter(root_node(arrays, index, floor(), incumbent.lower, proofs is not None and proofs.kept))
             elif proofs is not None:
                 proofs.enter([(index, Leaf((), BOUNDED))])
+        threads = self.threads or process_threads()
         finished = False
         rounds = 0
         while True:
@@ -239,7 +243,8 @@ class BranchAndBound(AbstractLipschitzSolver):
                     continue
                 nodes.append(node)
             longest = max(longest, len(queue))
-            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, proofs is not None and proofs.kept))
+            keep = proofs is not None and proofs.kept
+            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, keep, threads if steps == self.steps else 1))
         # Directions are dropped one by one for staying below the floor.
         upper = max(settled, -queue[0][0] if queue else 0.0, floor())
         certificate = None

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from solvers.lipschitz.search_tree import BOUNDED, CONSTANT, EMPTY_ROWS, Leaf, n
 from solvers.lipschitz.subtree_search import THIN, KernelArrays, search_subtree
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
+from solvers.threads import spread
 from solvers.witnesses import rounding_slack
 
 __all__ = ["Expansion", "Node", "PieceArrays", "expand", "root_node"]
@@ -164,6 +166,7 @@ def expand(
     incumbent: float,
     steps: int = 1,
     keep: bool = False,
+    threads: int = 1,
 ) -> Expansion:
     """Split every node, and depth first what comes out of it, and bound all sides.
 
@@ -173,12 +176,13 @@ def expand(
         incumbent: gradients longer than this become candidates.
         steps: splits below every node.
         keep: whether to keep proofs.
+        threads: for the nodes, which do not depend on one another; what is found does not depend on it.
     """
-    found = Expansion()
-    for node in nodes:
+
+    def search(node: Node) -> tuple[Any, ...]:
         p = pieces[node.piece]
         log = room_for(steps, p.depth * p.padded) if keep else no_log()
-        opened, odd, (discarded, programs, expanded), point = search_subtree(
+        below = search_subtree(
             p.kernel,
             (node.signs, node.z_low, node.z_high, node.point),
             node.chosen,
@@ -191,6 +195,14 @@ def expand(
             log,
             keep,
         )
+        return *below, log
+
+    found = Expansion()
+    searched = spread(search, nodes, max(1, min(threads, len(nodes))))
+    for node, (arrays, (top, bottom), delicate, (discarded, programs, expanded), point, log) in zip(
+        nodes, searched, strict=True
+    ):
+        p = pieces[node.piece]
         found.discarded = max(found.discarded, discarded)
         found.programs += int(programs)
         found.expanded += int(expanded)
@@ -198,8 +210,9 @@ def expand(
             found.candidates.append((node.piece, point))
         if keep:
             found.proofs.extend((node.piece, leaf) for leaf in read_log(log))
-        found.nodes.extend(_unpacked(node.piece, opened))
-        for child in _unpacked(node.piece, odd):
+        *shared, ends, choices = arrays
+        found.nodes.extend(_unpacked(node.piece, slice(0, top), shared, ends, choices))
+        for child in _unpacked(node.piece, slice(None, bottom - 1 if bottom else None, -1), shared, *delicate):
             if child.split[0] < 0 and not p.kernel.stop[0]:
                 _examine(p, child, floor, incumbent, keep, found, tightened=True)
             else:
@@ -207,8 +220,13 @@ def expand(
     return found
 
 
-def _unpacked(piece: int, arrays: tuple[np.ndarray, ...]) -> list[Node]:
-    signs, z_low, z_high, points, bounds, splits, ends, chosen, lengths, paths = arrays
+def _unpacked(
+    piece: int, which: slice, arrays: Sequence[np.ndarray], ends: NDArray[np.int64], choices: NDArray[np.int32]
+) -> list[Node]:
+    """Nodes from what `search_subtree` returns, copied, so that its long arrays are freed."""
+    signs, z_low, z_high, points, bounds, splits, lengths, paths = (array[which].copy() for array in arrays)
+    ends = ends[which]
+    chosen = choices[: ends[-1] if len(ends) else 0].copy()
     nodes, start = [], 0
     for i, (bound, split, end, length) in enumerate(
         zip(bounds.tolist(), splits.tolist(), ends.tolist(), lengths.tolist(), strict=True)

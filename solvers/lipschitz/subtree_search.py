@@ -120,6 +120,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
     errors = np.zeros((depth, n))
     none = np.empty((0, 2), dtype=np.int64)
     nothing = np.empty(0)
+    no_rows, no_split, no = np.int64(0), np.int64(-1), np.int64(0)  # typed: literals would compile the callee anew
     neuron, prefer, first = -1, 1, depth
     for attempt in range(3):
         first = propagate(
@@ -130,7 +131,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             return UNSEEN, bound, left, first, neuron, prefer, has_point, length
         if first == EMPTY:
             if keep:
-                _enter_leaf(log, path, length, none, nothing, 0, n, -1, 0)
+                _enter_leaf(log, path, length, none, nothing, no_rows, n, no_split, no)
             return OVER, bound, left, first, neuron, prefer, has_point, length
         if first < depth:
             flat = np.empty(n, dtype=np.int64)
@@ -150,7 +151,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
         if bound <= floor:
             tally[0] = max(tally[0], bound)
             if keep:
-                _enter_leaf(log, path, length, none, nothing, 0, n, -1, 0)
+                _enter_leaf(log, path, length, none, nothing, no_rows, n, no_split, no)
             return OVER, bound, left, first, neuron, prefer, has_point, length
         open_ = 0
         for i in range(k.widths[first] if first < depth else 0):
@@ -164,13 +165,14 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             margin, proof, deepest, y = deep_point(a, b, slack, k.low, k.high, k.stop)
             if proof < 0.0:
                 if keep:
-                    _enter_leaf(log, path, length, places, y, len(b), n, -1, 0)
+                    _enter_leaf(log, path, length, places, y, len(b), n, no_split, no)
                 return OVER, bound, left, first, neuron, prefer, has_point, length
             if k.stop[0] != 0:
                 return UNSEEN, bound, left, first, neuron, prefer, has_point, length
             if not margin > THIN:
                 return DELICATE, bound, left, first, neuron, prefer, has_point, length
-            point[:] = deepest
+            for t in range(size):
+                point[t] = deepest[t]
             has_point = True
         decided_ahead = 0
         if ahead and attempt < 2:
@@ -203,6 +205,23 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
 
 
 @numba.njit(cache=True, nogil=True)
+def _copy(signs, low, high, point, to_signs, to_low, to_high, to_point):  # type: ignore[no-untyped-def]
+    """A node's arrays; loops in one place, since every assignment of a slice compiles for half a second."""
+    depth, n = signs.shape
+    for m in range(depth):
+        for i in range(n):
+            to_signs[m, i], to_low[m, i], to_high[m, i] = signs[m, i], low[m, i], high[m, i]
+    for t in range(len(point)):
+        to_point[t] = point[t]
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy_path(path, length, to):  # type: ignore[no-untyped-def]
+    for s in range(length):
+        to[s] = path[s]
+
+
+@numba.njit(cache=True, nogil=True)
 def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incumbent, steps, path, log, keep):  # type: ignore[no-untyped-def]
     """Split an open node and, depth first, what comes out of it.
 
@@ -215,9 +234,10 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
         steps: nodes to split.
         path: splits that lead here; log, keep: proofs, and whether to keep them.
     Returns:
-        (open nodes, delicate ones, (largest bound dropped, programs, nodes split), point of the longest gradient).
-        Nodes come as arrays (signs, z_low, z_high, points, bounds, splits (layer, neuron, preferred sign), ends in the
-        concatenated directions, directions, path lengths, paths).
+        (arrays of nodes, (top, bottom), (ends, directions) of delicate nodes, (largest bound dropped, programs, nodes
+        split), point of the longest gradient). The arrays are signs, z_low, z_high, points, bounds, splits
+        (layer, neuron, preferred sign), path lengths, paths, ends in the concatenated directions, directions; open
+        nodes stand before `top`, delicate ones, the first met last, from `bottom` on.
     """
     signs0, z_low0, z_high0, point0 = start
     depth, n = signs0.shape
@@ -232,12 +252,14 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
     choices = np.empty(max(64, 4 * len(start_chosen)), dtype=np.int32)
     # Nodes that exact arithmetic has to look at, and leaves, are collected from the end.
     top, bottom = 1, room
-    all_signs[0], all_low[0], all_high[0], points[0] = signs0, z_low0, z_high0, point0
-    bounds[0], splits[0], ends[0] = start_bound, start_split, len(start_chosen)
-    choices[: len(start_chosen)] = start_chosen
+    _copy(signs0, z_low0, z_high0, point0, all_signs[0], all_low[0], all_high[0], points[0])
+    bounds[0], ends[0] = start_bound, len(start_chosen)
+    splits[0, 0], splits[0, 1], splits[0, 2] = start_split[0], start_split[1], start_split[2]
+    for e in range(len(start_chosen)):
+        choices[e] = start_chosen[e]
     if keep:
         lengths[0] = len(path)
-        paths[0, : len(path)] = path
+        _copy_path(path, len(path), paths[0])
     tally = np.array([-np.inf, 0.0])
     best, best_point = incumbent, np.full(size, np.nan)
     here_chosen, chosen = np.empty(len(start_chosen), dtype=np.int64), np.empty(len(start_chosen), dtype=np.int64)
@@ -257,30 +279,28 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
             break
         top -= 1
         parent = top
-        layer, neuron, prefer = splits[top]
-        signs_here[:], low_here[:], high_here[:] = all_signs[top], all_low[top], all_high[top]
-        point_here[:] = points[top]
+        layer, neuron, prefer = splits[top, 0], splits[top, 1], splits[top, 2]
+        _copy(all_signs[top], all_low[top], all_high[top], points[top], signs_here, low_here, high_here, point_here)
         parent_bound, length_here = bounds[top], lengths[top]
         begin = ends[top - 1] if top > 0 else 0
         count = ends[top] - begin
         for e in range(count):
             here_chosen[e] = choices[begin + e]
         if keep:
-            path_here[:length_here] = paths[top, :length_here]
+            _copy_path(paths[top], length_here, path_here)
         split_nodes += 1
         marks = (bottom, odd_end, log.counts[0], log.counts[1], log.counts[2])
         unseen = False
         for turn in range(2):
             # The preferred side is pushed last, so looked at first.
             sign = -prefer if turn == 0 else prefer
-            signs_child[:], low_child[:], high_child[:] = signs_here, low_here, high_here
+            _copy(signs_here, low_here, high_here, point_here, signs_child, low_child, high_child, point_child)
             signs_child[layer, neuron] = sign
-            point_child[:] = point_here
             for e in range(count):
                 chosen[e] = here_chosen[e]
             length = 0
             if keep:
-                path_child[:length_here] = path_here[:length_here]
+                _copy_path(path_here, length_here, path_child)
                 path_child[length_here] = 2 * (layer * n + neuron) + (1 if sign > 0 else 0)
                 length = length_here + 1
             state, bound, left, first, next_neuron, next_prefer, has_point, length = _examine(
@@ -301,12 +321,13 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
                     reach = length_of(gradient, k.q)
                     if reach > best:
                         best = reach
-                        best_point[:] = point_child
+                        for t in range(size):
+                            best_point[t] = point_child[t]
             if state == OPEN and first < depth:
                 begin_child = ends[top - 1] if top > 0 else 0
                 if begin_child + left > len(choices):
                     grown = np.empty(2 * (begin_child + left), dtype=np.int32)
-                    grown[:begin_child] = choices[:begin_child]
+                    _copy_path(choices, begin_child, grown)
                     choices = grown
                 for e in range(left):
                     choices[begin_child + e] = chosen[e]
@@ -322,44 +343,36 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
                     left = 0
                 if odd_end + left > len(odd_choices):
                     grown = np.empty(2 * (odd_end + left), dtype=np.int32)
-                    grown[:odd_end] = odd_choices[:odd_end]
+                    _copy_path(odd_choices, odd_end, grown)
                     odd_choices = grown
                 for e in range(left):
                     odd_choices[odd_end + e] = chosen[e]
                 odd_end += left
                 odd_ends[slot] = odd_end
-            all_signs[slot], all_low[slot], all_high[slot] = signs_child, low_child, high_child
-            points[slot] = point_child
+            _copy(
+                signs_child, low_child, high_child, point_child,
+                all_signs[slot], all_low[slot], all_high[slot], points[slot],
+            )  # fmt: skip
             bounds[slot] = bound
             splits[slot, 0], splits[slot, 1], splits[slot, 2] = first, next_neuron, next_prefer
             if keep:
                 lengths[slot] = length
-                paths[slot, :length] = path_child[:length]
+                _copy_path(path_child, length, paths[slot])
         if unseen:
             # Time is up: the node stays as it was, unsplit.
             top = parent
             bottom, odd_end, log.counts[0], log.counts[1], log.counts[2] = marks
             split_nodes -= 1
-            all_signs[top], all_low[top], all_high[top] = signs_here, low_here, high_here
-            points[top] = point_here
+            _copy(signs_here, low_here, high_here, point_here, all_signs[top], all_low[top], all_high[top], points[top])
             bounds[top], lengths[top] = parent_bound, length_here
             splits[top, 0], splits[top, 1], splits[top, 2] = layer, neuron, prefer
             if keep:
-                paths[top, :length_here] = path_here[:length_here]
+                _copy_path(path_here, length_here, paths[top])
             begin = ends[top - 1] if top > 0 else 0
-            choices[begin : begin + count] = here_chosen[:count]
+            for e in range(count):
+                choices[begin + e] = here_chosen[e]
             ends[top] = begin + count
             top += 1
             break
-    opened = (
-        all_signs[:top].copy(), all_low[:top].copy(), all_high[:top].copy(), points[:top].copy(), bounds[:top].copy(),
-        splits[:top].copy(), ends[:top].copy(), choices[: ends[top - 1] if top > 0 else 0].copy(),
-        lengths[:top].copy(), paths[:top].copy(),
-    )  # fmt: skip
-    odd = (
-        all_signs[bottom:][::-1].copy(), all_low[bottom:][::-1].copy(), all_high[bottom:][::-1].copy(),
-        points[bottom:][::-1].copy(), bounds[bottom:][::-1].copy(), splits[bottom:][::-1].copy(),
-        odd_ends[bottom:][::-1].copy(), odd_choices[:odd_end].copy(), lengths[bottom:][::-1].copy(),
-        paths[bottom:][::-1].copy(),
-    )  # fmt: skip
-    return opened, odd, (tally[0], tally[1], split_nodes), best_point
+    nodes = (all_signs, all_low, all_high, points, bounds, splits, lengths, paths, ends, choices)
+    return nodes, (top, bottom), (odd_ends, odd_choices), (tally[0], tally[1], split_nodes), best_point

@@ -17,7 +17,6 @@ import pytest
 
 from cluster.executor import AbstractExecutor
 from cluster.in_process import InProcessExecutor
-from cluster.ray_executor import RayExecutor
 from cluster.runner import RunResult, StudyRun, open_run
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext
 from tasks.registry import EXPERIMENTS
@@ -37,18 +36,6 @@ def complete(study: Study, folder: RunFolder, executor: AbstractExecutor) -> tup
         result = run.execute(executor, lambda progress: None)
     run.conclude(result)
     return result, tracker
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ray_gives_the_bits_of_the_local_executor(tmp_path: Path, ray_runtime: None, workers: int) -> None:
-    study = small_study()
-    local, remote = RunFolder(str(tmp_path / "local")), RunFolder(str(tmp_path / "ray"))
-    complete(study, local, InProcessExecutor())
-    result, _ = complete(study, remote, RayExecutor(workers))
-    assert result.failed == 0
-    for sweep in study.sweeps:
-        pd.testing.assert_frame_equal(stable(local, sweep), stable(remote, sweep), check_exact=True)
 
 
 def test_a_finished_run_is_not_computed_again(tmp_path: Path) -> None:
@@ -159,20 +146,6 @@ def test_a_failing_trial_costs_only_itself_and_is_tried_again(tmp_path: Path, mo
     assert len(frame) == 8
     assert not frame["failed"].any()
     assert sum(metrics["failed"] for _, _, metrics in tracker.cells.values()) == 4
-
-
-@pytest.mark.ray
-def test_a_batch_that_kills_its_worker_is_kept_as_failed(
-    tmp_path: Path, ray_runtime: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = troubled(["kills", "fine"], monkeypatch, numbers=2)
-    folder = RunFolder(str(tmp_path))
-    result, _ = complete(study, folder, RayExecutor(2))
-    frame = folder.frame("t")
-    assert result.trials == len(frame) == 4
-    assert set(frame["kind"][frame["failed"]]) == {"kills"}
-    assert (~frame["failed"]).sum() == 2
-    assert "died" in str(result.first_error)
 
 
 def test_a_run_is_found_again_by_its_content(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def head(request: pytest.FixtureRequest) -> Iterator[Head]:
     else:
         server["RAY_AUTH_MODE"] = "disabled"
     port, dashboard = free_port(), free_port()
-    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4"]
+    command = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
     command += ["--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={home}/r"]
     # The agent of a runtime that an earlier test started holds the default port; without an agent no job is taken.
     command.append(f"--dashboard-agent-listen-port={free_port()}")
@@ -131,7 +131,7 @@ def test_a_reduced_overview_runs_as_a_job_submitted_both_ways(head: Head, tmp_pa
     settings = [text for override in SMALL for text in ("--set", override)]
     ours, plain = tmp_path / "ours", tmp_path / "plain"
     submit = [sys.executable, "-m", "cluster.cli", "submit", "overview", "--address", head.address]
-    submit += ["--follow", "--json", "--workers", "2", "--out", str(ours), *settings]
+    submit += ["--follow", "--json", "--workers", "1", "--out", str(ours), *settings]
 
     environment = dict(head.environment)
     if (Path(environment["HOME"]) / ".ray" / "auth_token").is_file():
@@ -140,7 +140,7 @@ def test_a_reduced_overview_runs_as_a_job_submitted_both_ways(head: Head, tmp_pa
     for package in ("cluster", "tasks", "solvers", "tracking"):
         shutil.copytree(root / package, staged / package, ignore=shutil.ignore_patterns("__pycache__"))
     run = [RAY, "job", "submit", "--address", head.address, "--working-dir", ".", "--"]
-    run += ["python", "-m", "cluster.cli", "run", "overview", "--workers", "2", "--out", str(plain), *settings]
+    run += ["python", "-m", "cluster.cli", "run", "overview", "--workers", "1", "--out", str(plain), *settings]
 
     # Both at once: a job mostly waits for its processes to start.
     jobs = [start(submit, root, head.environment), start(run, staged, environment)]

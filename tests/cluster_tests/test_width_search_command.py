@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +15,8 @@ from typer.testing import CliRunner
 from cluster import least_width
 from cluster.cli import app
 from cluster.least_width import SearchResult, find_least_width
-from cluster.restart_pool import LocalPool, RayPool
 from solvers.errors import InputError
-from solvers.interpolation.width_search import Restart, Round, WidthSearch
+from solvers.interpolation.width_search import Restart, WidthSearch
 from tasks.constructions import ConstructionChoice, known_shape, restart_interpolant
 from tasks.data_sets import load_problem
 
@@ -101,27 +98,6 @@ def test_the_network_is_the_smallest_of_those_that_showed_the_width(alone: Searc
 
 def test_two_threads_give_the_answer_of_one(alone: SearchResult) -> None:
     assert told(search("local", 2)) == told(alone)
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_ray_gives_the_answer_of_one_process(ray_runtime: None, alone: SearchResult, workers: int) -> None:
-    assert told(search("ray", workers)) == told(alone)
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_worker_that_dies_loses_no_restart(ray_runtime: None) -> None:
-    import ray
-
-    problem, source = load_problem(MOONS), SOURCE
-    asked = Round(tuple(Restart(80, 0.5, "screen", k) for k in range(400)), ())
-    with LocalPool(problem, ConstructionChoice(), source, 1) as local:
-        expected = [outcome.interpolates for outcome in local.compute(asked)]
-    with RayPool(problem, ConstructionChoice(), source, 2) as pool:
-        os.kill(ray.get(pool._actors[0].ready.remote()), signal.SIGKILL)
-        assert [outcome.interpolates for outcome in pool.compute(asked)] == expected
-    assert len(set(expected)) == 2
 
 
 def test_restarts_are_independent_of_each_other_and_of_the_seed() -> None:

@@ -209,6 +209,16 @@ def test_expansion_is_a_pure_function_that_pickles() -> None:
         assert one.bound <= parent.bound
 
 
+def test_threads_find_what_one_thread_finds() -> None:
+    network = gaussian_network([5, 24, 1], np.random.default_rng(21), 0.3)
+    problem = LipschitzProblem(network, 2.0, Box.cube(5))
+    one, two = (BranchAndBound(batch=4, steps=4, threads=count).solve(problem) for count in (1, 2))
+    assert one.stats["nodes"] > 100
+    for field in ("lower", "upper", "status"):
+        assert getattr(one, field) == getattr(two, field)
+    assert {**one.stats, "wall_seconds": 0} == {**two.stats, "wall_seconds": 0}
+
+
 def test_no_gradient_inside_a_node_is_longer_than_its_bound() -> None:
     rng = np.random.default_rng(11)
     network = gaussian_network([3, 6, 5, 4, 1], rng, 0.3)
