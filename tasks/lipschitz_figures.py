@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from solvers.norms import exponent_label
 from tasks.figures import COLOURS, MARKERS, grid_figure, style
@@ -103,6 +104,8 @@ def _constant_against_dimension(trials: pd.DataFrame, variants: Sequence[str]) -
         sizes = sorted(part["d"].unique())
         ax.set_xticks(sizes, [str(d) for d in sizes])
         ax.minorticks_off()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
         depth_text = f", L = {depth}" if depth > 1 else ""
         style(
             ax,
@@ -110,7 +113,11 @@ def _constant_against_dimension(trials: pd.DataFrame, variants: Sequence[str]) -
             "input dimension d",
             "mean constant" if place % columns == 0 else "",
         )
-    axes.flat[0].legend(fontsize=8, frameon=False, title="solid: Lipschitz\ndotted: at a point", title_fontsize=8)
+    lines, names = axes.flat[0].get_legend_handles_labels()
+    title = "solid: Lipschitz\ndotted: at a point"
+    figure.legend(
+        lines, names, loc="outside right center", fontsize=8, frameon=False, title=title, title_fontsize=8, reverse=True
+    )
     return figure
 
 
