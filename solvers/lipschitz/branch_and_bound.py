@@ -42,6 +42,8 @@ __all__ = ["BranchAndBound"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, STEPS, TRIES = 16, 12, 32
+# Splits of a round from which threads share them.
+WORTH_SHARING = 32
 # Leaves of a certificate; a longer one is left out.
 MOST_CERTIFIED = 50_000
 # Of a certified bound: room for a checker that rounds in another order than the search.
@@ -244,7 +246,8 @@ class BranchAndBound(AbstractLipschitzSolver):
                 nodes.append(node)
             longest = max(longest, len(queue))
             keep = proofs is not None and proofs.kept
-            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, keep, threads if steps == self.steps else 1))
+            sharing = threads if len(nodes) * steps >= WORTH_SHARING else 1
+            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, keep, sharing))
         # Directions are dropped one by one for staying below the floor.
         upper = max(settled, -queue[0][0] if queue else 0.0, floor())
         certificate = None

@@ -144,15 +144,30 @@ def _largest_eigenvalue(matrix):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _dominated_length(rows, low, high, count, q, reach):  # type: ignore[no-untyped-def]
-    """A bound in l_q, q <= 2, of g = sum_i c_i rows_i with c_i in [low_i, high_i].
+def _dominated_length(rows, low, high, count, q, near, reach):  # type: ignore[no-untyped-def]
+    """A bound in l_q, q < inf, of g = sum_i c_i rows_i with c_i in [low_i, high_i] and near_k <= |g_k| <= reach_k.
 
-    ||g||_q^2 <= sum_k g_k^2 / w_k for w > 0 with ||w||_{q/(2-q)} <= 1 (Hoelder), so scaling axes leaves q = 2. There,
+    Scaling axes leaves q = 2. For q < 2, ||g||_q^2 <= sum_k g_k^2 / w_k for w > 0 with ||w||_{q/(2-q)} <= 1 (Hoelder).
+    For q > 2, |g_k|^q is convex in g_k^2, so below its chord: ||g||_q^q <= sum_k (b_k + a_k g_k^2). There,
     with the middle m and generators a_i, ||m + A t||^2 <= ||m||^2 + 2 sum |<m, a_i>| + sum D_i for a diagonal D >= A'A,
     that is for largest eigenvalue of sum a_i a_i' / D_i at most 1; D_i is taken proportional to |a_i|.
     """
     d = rows.shape[1]
     scale = np.ones(d)
+    constant, unit = 0.0, 1.0  # of the chords, lengths measured in units
+    if q > 2.0:
+        unit = 0.0
+        for k in range(d):
+            unit = max(unit, reach[k])
+        if unit == 0.0:
+            return 0.0
+        for k in range(d):
+            far, close = reach[k] / unit, near[k] / unit
+            slope = 0.0
+            if far - close > 1e-6 * far:
+                slope = (far**q - close**q) / (far * far - close * close)
+            constant += far**q - slope * far * far + 1e-14 * far**q
+            scale[k] = np.sqrt(slope) / unit
     if q < 2.0:
         power = q / (2.0 - q)
         total, largest = 0.0, 0.0
@@ -218,7 +233,10 @@ def _dominated_length(rows, low, high, count, q, reach):  # type: ignore[no-unty
                     matrix[i, j] = value
                     matrix[j, i] = value
         total += sizes * _largest_eigenvalue(matrix) * (1.0 + 1e-13 * (used + d))
-    return np.sqrt(total * (1.0 + 1e-14 * (used + d)))
+    total *= 1.0 + 1e-14 * (used + d)
+    if q > 2.0:
+        return unit * max(constant + total, 0.0) ** (1.0 / q) * (1.0 + 1e-14)
+    return np.sqrt(total)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -377,7 +395,7 @@ def gradient_bound(  # type: ignore[no-untyped-def]
         largest, smallest = np.empty(d), np.empty(d)
         _component_ranges(rows, low, high, count, np.zeros(d), largest, smallest)
         carry_forward(weights, widths, signs, first, c_low, c_high, rows, smallest, largest)
-        reach = np.maximum(largest, -smallest)
+        reach, near = np.maximum(largest, -smallest), np.maximum(np.maximum(smallest, -largest), 0.0)
         far = np.where(largest > -smallest, largest, smallest)
         bound = length_of(reach, q)
         if bound > floor:
@@ -391,11 +409,11 @@ def gradient_bound(  # type: ignore[no-untyped-def]
                 bound = min(bound, euclid * d ** (1.0 / q - 0.5))
                 bound = min(bound, reach.sum() ** (2.0 / q - 1.0) * euclid ** (2.0 - 2.0 / q))
                 if bound > floor:
-                    bound = min(bound, _dominated_length(rows, low, high, count, q, reach))
+                    bound = min(bound, _dominated_length(rows, low, high, count, q, near, reach))
             else:
-                if euclid ** (2.0 / q) * reach.max() ** (1.0 - 2.0 / q) > floor:
-                    euclid = min(euclid, _dominated_length(rows, low, high, count, 2.0, reach))
                 bound = min(bound, euclid ** (2.0 / q) * reach.max() ** (1.0 - 2.0 / q))
+                if bound > floor:
+                    bound = min(bound, _dominated_length(rows, low, high, count, q, near, reach))
         scale = max(length_of(far, np.inf), 1e-300)
         axis = np.sign(far) * (np.abs(far) / scale) ** (q - 1.0)
         axis /= max(length_of(axis, 2.0), 1e-300)

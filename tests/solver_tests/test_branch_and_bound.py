@@ -212,7 +212,7 @@ def test_expansion_is_a_pure_function_that_pickles() -> None:
 def test_threads_find_what_one_thread_finds() -> None:
     network = gaussian_network([5, 24, 1], np.random.default_rng(21), 0.3)
     problem = LipschitzProblem(network, 2.0, Box.cube(5))
-    one, two = (BranchAndBound(batch=4, steps=4, threads=count).solve(problem) for count in (1, 2))
+    one, two = (BranchAndBound(batch=8, steps=4, threads=count).solve(problem) for count in (1, 2))
     assert one.stats["nodes"] > 100
     for field in ("lower", "upper", "status"):
         assert getattr(one, field) == getattr(two, field)
