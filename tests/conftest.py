@@ -13,6 +13,7 @@ os.environ.update(
     HOME=_HOME,
     RAY_TMPDIR=_HOME,
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",  # else other tests starve the workers, which Ray runs at nice 15
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="true",

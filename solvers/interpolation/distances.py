@@ -23,8 +23,10 @@ from solvers.interpolation.distance_kernels import (
     measured_lengths,
     measured_pairs,
 )
+from solvers.interpolation.far_neighbours import far_neighbours
 from solvers.interpolation.orbits import as_images
 from solvers.norms import FloatArray
+from solvers.threads import process_threads
 
 __all__ = [
     "AbstractDistances",
@@ -43,6 +45,8 @@ Tell: TypeAlias = Callable[[float], None]
 
 # Beyond this many dimensions a k-d tree looks at nearly every point.
 TREE_DIMENSIONS = 8
+# From so many dimensions, and queries, on a tree is slow for sets that lie far apart, and it is worth finding out.
+FAR_DIMENSIONS, FAR_ROWS = 3, 10_000
 # Inner products in a block, at most: 64 MB of float32.
 BLOCK_NUMBERS = 2**24
 BLOCK_ROWS = 1024
@@ -131,12 +135,32 @@ class TreeDistances(AbstractDistances):
         found = np.full(len(rows), -1, dtype=np.int64)
         if len(targets) == 0:
             return np.full(len(rows), np.inf), found
-        # The second nearest too: the nearest may be the row itself.
-        _, places = self._tree(targets).query(self.points[rows], k=2, workers=self.threads)
-        others = np.append(targets, -1)[places]
-        found = np.where(others[:, 0] == rows, others[:, 1], others[:, 0])
+        left = np.arange(len(rows))
+        if self.dimension >= FAR_DIMENSIONS and len(rows) >= FAR_ROWS and not np.isin(rows, targets).any():
+            answered, leads = far_neighbours(self.points, rows, targets, self._far_threads())
+            found[answered] = leads
+            left = np.flatnonzero(found < 0)
+        if len(left):
+            # The second nearest too: the nearest may be the row itself.
+            _, places = self._tree(targets).query(self.points[rows[left]], k=2, workers=self.threads)
+            others = np.append(targets, -1)[places]
+            found[left] = np.where(others[:, 0] == rows[left], others[:, 1], others[:, 0])
         tell(1.0)
         return measured_pairs(self.points, rows, found), found
+
+    def nearest_by_class(self, labels: Rows, classes: int, tell: Tell = unheard) -> tuple[FloatArray, Rows]:
+        # Class by class: what lies far apart is answered in another way than what lies together.
+        near = np.empty((self.size, classes))
+        leads = np.empty((self.size, classes), dtype=np.int64)
+        members = [np.flatnonzero(labels == k) for k in range(classes)]
+        for done, (here, there) in enumerate(itertools.product(range(classes), repeat=2)):
+            rows = members[here]
+            near[rows, there], leads[rows, there] = self.nearest(rows, members[there])
+            tell((done + 1) / classes**2)
+        return near, leads
+
+    def _far_threads(self) -> int:
+        return process_threads() if self.threads < 1 else self.threads
 
     def balls(self, centres: Rows, radii: FloatArray, targets: Rows) -> list[Rows]:
         tree = self._tree(targets)

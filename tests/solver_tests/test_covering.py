@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
+from scipy.spatial import cKDTree
 
 from solvers.errors import InputError
 from solvers.interpolation.complexity import Complexity, measure_complexity
@@ -19,6 +20,7 @@ from solvers.interpolation.distances import (
     TreeDistances,
     distances_between,
 )
+from solvers.interpolation.far_neighbours import far_neighbours
 from solvers.interpolation.orbits import find_orbits, translate
 from solvers.problems import InterpolationProblem
 from tests.strategies import DETERMINISTIC, labelled_clouds
@@ -151,8 +153,36 @@ def test_separated_balls_are_counted_whatever_the_number_of_samples(samples: int
     assert counts(measured(points, labels, constants=(0.25,))) == [(dimension, dimension)]
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.5, 4.0], ids=["mixed", "near", "far"])
+@pytest.mark.parametrize("dimension", [1, 3, 5])
+def test_far_neighbours_are_those_of_a_tree(dimension: int, apart: float) -> None:
+    rng = np.random.default_rng([dimension, int(2 * apart)])
+    points = rng.standard_normal((3000, dimension))
+    points[1500:, 0] += apart
+    points[:20] = points[0]  # a group without extent
+    rows, targets = np.arange(1500), np.arange(1500, 3000)
+    answered, leads = far_neighbours(points, rows, targets, 1)
+    assert len(answered) == 1500  # fewer targets than candidates are allowed
+    lengths = np.linalg.norm(points[answered] - points[leads], axis=1)
+    np.testing.assert_allclose(lengths, cKDTree(points[targets]).query(points[answered])[0], rtol=1e-12)
+
+
+def test_near_neighbours_are_left_to_the_tree() -> None:
+    rng = np.random.default_rng(7)
+    points = np.concatenate([rng.standard_normal((30_000, 5)), rng.standard_normal((30_000, 5))])
+    distances = TreeDistances(points)
+    rows, targets = np.arange(30_000), np.arange(30_000, 60_000)
+    answered, _ = far_neighbours(points, rows, targets, 1)
+    assert len(answered) < len(rows)
+    near, leads = distances.nearest(rows, targets)
+    sample = rng.choice(30_000, 50, replace=False)
+    table = np.linalg.norm(points[sample, None] - points[None, targets], axis=2)
+    np.testing.assert_allclose(near[sample], table.min(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(leads[sample], targets[table.argmin(axis=1)])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("samples", "dimension"), [(100_000, 5), (1_000_000, 2)])
+@pytest.mark.parametrize(("samples", "dimension"), [(100_000, 5), (1_000_000, 2), (1_000_000, 5)])
 def test_separated_balls_are_counted_in_many_samples(samples: int, dimension: int) -> None:
     points, labels = separated_balls(samples, dimension)
     assert counts(measured(points, labels, constants=(0.25,))) == [(dimension, dimension)]

