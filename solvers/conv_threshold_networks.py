@@ -12,6 +12,7 @@ from solvers.errors import InputError
 from solvers.interpolation.conv_features import PackedMaps, packed_features
 from solvers.interpolation.correlations import Method, least_products
 from solvers.interpolation.orbits import as_images
+from solvers.layer_sizes import LayerSizes
 from solvers.norms import FloatArray
 from solvers.threshold_networks import sole_class
 
@@ -25,7 +26,7 @@ ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ConvThresholdNetwork:
+class ConvThresholdNetwork(LayerSizes):
     """Phi is a circular convolution with thresholds (`conv_features`); detector k fires on x when
     min over all H W cyclic translations T of <u, T Phi(x)> < m for one of its neurons (u, m).
 
@@ -69,26 +70,9 @@ class ConvThresholdNetwork:
             raise InputError("two classes take one detector, K > 2 classes take K")
 
     @property
-    def first_layer_width(self) -> int:
-        """n, the number of filters."""
-        return len(self.biases)
-
-    @property
-    def second_layer_widths(self) -> tuple[int, ...]:
-        """Neurons of every detector."""
-        return tuple(len(threshold) for threshold in self.thresholds)
-
-    @property
-    def second_layer_width(self) -> int:
-        """Neurons of all detectors together."""
-        return sum(self.second_layer_widths)
-
-    @property
     def parameters(self) -> int:
         """Weights and biases of both convolutions and of the output; a filter shared by all positions counts once."""
-        n, hidden = self.first_layer_width, self.second_layer_width
-        first = self.filters.size + n
-        return first + hidden * (n * self.shape[1] * self.shape[2] + 1) + hidden + len(self.detector_classes)
+        return self._parameters(self.filters, self.first_layer_width * self.shape[1] * self.shape[2])
 
     def firing(self, points: FloatArray, method: Method | None = None) -> NDArray[np.int64]:
         """Neurons of every detector that fire, shape (N, detectors), from packed bits."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from solvers.errors import InputError
 from solvers.interpolation.bit_features import Words, unpack_words
+from solvers.layer_sizes import LayerSizes
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
 from solvers.threshold_networks import sole_class
@@ -20,7 +21,7 @@ BLOCK_NUMBERS = 2**22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReluClassifier:
+class ReluClassifier(LayerSizes):
     """Phi(x) = relu(W x + b); the score of a detector is sum over its neurons (u, m) of relu(m - <u, Phi(x)>), minus c.
 
     With two classes there is one detector, and its class is answered where its score is positive. With more, a class is
@@ -46,26 +47,9 @@ class ReluClassifier:
     classes: tuple[object, ...]
 
     @property
-    def first_layer_width(self) -> int:
-        """n."""
-        return len(self.biases)
-
-    @property
-    def second_layer_widths(self) -> tuple[int, ...]:
-        """Neurons of every detector."""
-        return tuple(len(threshold) for threshold in self.thresholds)
-
-    @property
-    def second_layer_width(self) -> int:
-        """Neurons of all detectors together."""
-        return sum(self.second_layer_widths)
-
-    @property
     def parameters(self) -> int:
         """Weights and biases of both hidden layers and of the output."""
-        n, d = self.weights.shape
-        hidden = self.second_layer_width
-        return n * (d + 1) + hidden * (n + 1) + hidden + len(self.detector_classes)
+        return self._parameters(self.weights, self.first_layer_width)
 
     @property
     def margin(self) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from solvers.errors import InputError
 from solvers.interpolation.bit_features import Words
+from solvers.layer_sizes import LayerSizes
 from solvers.norms import FloatArray
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def sole_class(spoken_for: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ThresholdNetwork:
+class ThresholdNetwork(LayerSizes):
     """Phi(x) = 1[W x + b > 0]; detector k fires on x when <u, Phi(x)> < m for one of its neurons (u, m).
 
     With two classes there is one detector, for the covered class "-": where it is silent the answer is the other
@@ -61,26 +62,9 @@ class ThresholdNetwork:
             raise InputError("two classes take one detector, K > 2 classes take K")
 
     @property
-    def first_layer_width(self) -> int:
-        """n."""
-        return len(self.biases)
-
-    @property
-    def second_layer_widths(self) -> tuple[int, ...]:
-        """Neurons of every detector."""
-        return tuple(len(threshold) for threshold in self.thresholds)
-
-    @property
-    def second_layer_width(self) -> int:
-        """Neurons of all detectors together."""
-        return sum(self.second_layer_widths)
-
-    @property
     def parameters(self) -> int:
         """Weights and biases of both hidden layers and of the output."""
-        n, d = self.weights.shape
-        hidden = self.second_layer_width
-        return n * (d + 1) + hidden * (n + 1) + hidden + len(self.detector_classes)
+        return self._parameters(self.weights, self.first_layer_width)
 
     def rescaled(self, factor: float) -> ThresholdNetwork:
         """The network that answers on factor * x what this one answers on x, up to rounding: biases times factor > 0.

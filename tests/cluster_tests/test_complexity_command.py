@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from cluster import progress
 from cluster.cli import app
 from tests.data_folder import DATA_DIR, needs_mnist
+from tests.one_sentence import assert_one_sentence
 from tests.peak_memory import PEAK_KILOBYTES
 
 
@@ -148,13 +149,7 @@ WRONG: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_one_sentence(name: str, files: Path) -> None:
     arguments, said = WRONG[name]
-    answer = CliRunner().invoke(app, ["complexity", *arguments(files)])
-    assert answer.exit_code == 2, answer.output
-    assert answer.stdout == ""
-    lines = answer.stderr.strip().splitlines()
-    assert len(lines) == 1, answer.stderr
-    assert lines[0].startswith("interlip: ")
-    assert said in lines[0]
+    assert_one_sentence(CliRunner().invoke(app, ["complexity", *arguments(files)]), said)
 
 
 def test_a_constant_feature_and_one_sample_of_a_class_are_no_mistakes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from solvers.errors import InputError
 from solvers.interpolation.width_search import Restart, WidthSearch
 from tasks.constructions import ConstructionChoice, known_shape, restart_interpolant
 from tasks.data_sets import load_problem
+from tests.one_sentence import assert_one_sentence
 
 MOONS, SOURCE = "moons:200", ("moons:200", 0)
 SETTINGS = WidthSearch(probability=0.8, max_biases=(0.5, 1.0))
@@ -221,10 +222,4 @@ WRONG: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_one_sentence(name: str, translated: Path) -> None:
     arguments, said = WRONG[name]
-    answer = CliRunner().invoke(app, ["interpolate", *arguments(translated)])
-    assert answer.exit_code == 2, answer.output
-    assert answer.stdout == ""
-    lines = answer.stderr.strip().splitlines()
-    assert len(lines) == 1, answer.stderr
-    assert lines[0].startswith("interlip: ")
-    assert said in lines[0]
+    assert_one_sentence(CliRunner().invoke(app, ["interpolate", *arguments(translated)]), said)
