@@ -13,10 +13,10 @@ these operations in torch, so both give the same bits.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.interpolation.bit_features import Words
 from solvers.norms import FloatArray
 
@@ -101,7 +101,7 @@ def packed_features(images: FloatArray, filters: FloatArray, biases: FloatArray)
     return PackedMaps(words, n, height, width)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _first_layer(images: FloatArray, weights: FloatArray, biases: FloatArray, flat: NDArray[np.uint8]) -> None:
     number, channels, height, width = images.shape
     kernel_height, kernel_width, n = weights.shape[1], weights.shape[2], weights.shape[3]

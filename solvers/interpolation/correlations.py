@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.errors import InputError
 from solvers.interpolation.bit_features import Words
 from solvers.interpolation.bit_instructions import popcount
@@ -150,7 +150,7 @@ def least_products(masks: PackedMaps, maps: PackedMaps, method: Method | None = 
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _least_in_tile(rolled: Words, begin: int, end: int, word: Words) -> int:
     """min of <u, T z> over the positions begin..end-1."""
     best = MOST
@@ -174,13 +174,13 @@ def _least_in_tile(rolled: Words, begin: int, end: int, word: Words) -> int:
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _least_each(tile: Words, words: Words, found: NDArray[np.int64]) -> None:
     for s in range(len(words)):
         found[s] = min(found[s], _least_in_tile(tile, 0, len(tile), words[s]))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _least_over_rows(tile: Words, words: Words, rows: NDArray[np.int64], best: int) -> int:
     for r in rows:
         best = min(best, _least_in_tile(tile, 0, len(tile), words[r]))
@@ -189,7 +189,7 @@ def _least_over_rows(tile: Words, words: Words, rows: NDArray[np.int64], best: i
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _rows_below(
     tile: Words, words: Words, rows: NDArray[np.int64], limit: int, found: NDArray[np.bool_]
 ) -> None:

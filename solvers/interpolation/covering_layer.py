@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.interpolation.bit_features import Words
 from solvers.interpolation.bit_instructions import LANES, lanes_below, popcount
 from solvers.threads import Crew
@@ -90,7 +90,7 @@ def cover_class(
     return _cover(blocks, first, last, valid, order)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _cover(blocks: Words, first: int, last: int, valid: Words, order: Whole) -> tuple[Whole, Whole, int]:
     """`cover_class` on one thread."""
     chosen, thresholds = np.empty(order.size, dtype=np.int64), np.empty(order.size, dtype=np.int64)
@@ -135,7 +135,7 @@ def _cover_shared(
     return chosen[:accepted].copy(), thresholds[:accepted].copy(), tried
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _begin(depth: int, first: int, last: int, order: Whole) -> tuple[_Batch, _Memory, Words]:
     """An empty batch, an empty memory, and the bits of the class's points that nothing has covered yet."""
     alive = np.zeros(last - first, dtype=np.uint64)
@@ -154,7 +154,7 @@ def _begin(depth: int, first: int, last: int, order: Whole) -> tuple[_Batch, _Me
     return batch, memory, alive
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _draw(
     blocks: Words,
     first: int,
@@ -184,7 +184,7 @@ def _draw(
     return position, taken
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _improve_others(
     blocks: Words, first: int, last: int, start: int, step: int, masks: Words, taken: int, least: Whole, where: Whole
 ) -> None:
@@ -198,7 +198,7 @@ def _improve_others(
                 least[k], where[k] = _improve(blocks, b, masks[k], least[k], where[k], counts)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _improve(
     blocks: Words, block: int, mask: Words, best: int | np.int64, place: int, counts: Whole
 ) -> tuple[int | np.int64, int]:
@@ -210,7 +210,7 @@ def _improve(
     return best, place
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _accept(
     blocks: Words,
     batch: _Batch,
@@ -256,7 +256,7 @@ def _accept(
     return accepted, wasted
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _next_size(together: int, taken: int, wasted: int) -> int:
     """How many candidates to look at together next."""
     if wasted * 4 > taken:
@@ -264,7 +264,7 @@ def _next_size(together: int, taken: int, wasted: int) -> int:
     return min(MOST_TOGETHER, together * 2) if wasted * 8 <= taken else together
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _drop(blocks: Words, first: int, start: int, step: int, alive: Words, batch: _Batch, taken: int) -> None:
     """Take the candidates and what they cover out of the class, for its blocks start, start + step, ..."""
     counts = np.empty(LANES, dtype=np.int64)
@@ -277,7 +277,7 @@ def _drop(blocks: Words, first: int, start: int, step: int, alive: Words, batch:
                 alive[b] &= ~lanes_below(blocks, first + b, batch.masks[k], batch.least[k], counts)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def count_firing(blocks: Words, masks: Words, thresholds: Whole, owners: Whole, firing: Whole) -> None:
     """Add for every point how many second-layer neurons of each detector fire, <u, Phi(x)> < m.
 

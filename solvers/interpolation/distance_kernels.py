@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.norms import FloatArray
 
 __all__ = [
@@ -24,7 +24,7 @@ SQUARE_ROUNDOFF = 1e-12
 CHUNK = 128
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _square(x: FloatArray, y: FloatArray) -> float:
     """||x - y||_2^2 in eight running sums: quick, and the same number on every machine."""
     a = b = c = d = e = f = g = h = 0.0
@@ -43,7 +43,7 @@ def _square(x: FloatArray, y: FloatArray) -> float:
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _nearest_translate(x: FloatArray, y: FloatArray, shape: tuple[int, int, int]) -> tuple[float, int, int]:
     """min over T of ||x - T y||_2^2, and the first (a, b) that attains it."""
     channels, height, width = shape
@@ -66,7 +66,7 @@ def _nearest_translate(x: FloatArray, y: FloatArray, shape: tuple[int, int, int]
     return best, down, right
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _square_in(x: FloatArray, y: FloatArray, shape: tuple[int, int, int]) -> float:
     """Squared distance of two points, or of their orbits when `shape` has several positions."""
     if shape[1] * shape[2] == 1:
@@ -74,7 +74,7 @@ def _square_in(x: FloatArray, y: FloatArray, shape: tuple[int, int, int]) -> flo
     return _nearest_translate(x, y, shape)[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def measured_pairs(points: FloatArray, rows: NDArray[np.int64], others: NDArray[np.int64]) -> FloatArray:
     """Euclidean distances of pairs of rows; inf where the other one is -1."""
     found = np.full(len(rows), np.inf)
@@ -84,7 +84,7 @@ def measured_pairs(points: FloatArray, rows: NDArray[np.int64], others: NDArray[
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def measured_lengths(points: FloatArray, centre: int, rows: NDArray[np.int64]) -> FloatArray:
     """Euclidean distances from one row to others."""
     found = np.empty(len(rows))
@@ -93,7 +93,7 @@ def measured_lengths(points: FloatArray, centre: int, rows: NDArray[np.int64]) -
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def aligned_differences(
     points: FloatArray, shape: tuple[int, int, int], centre: int, rows: NDArray[np.int64]
 ) -> FloatArray:
@@ -111,7 +111,7 @@ def aligned_differences(
     return found
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@compiled(fastmath={"nnan", "nsz"})
 def _least_screened(
     products: Any, own: FloatArray, others: FloatArray, of_rows: FloatArray, of_columns: FloatArray
 ) -> None:
@@ -125,7 +125,7 @@ def _least_screened(
         of_rows[i] = least
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _any_below(products: Any, own: float, others: FloatArray, limit: float, limits: FloatArray) -> bool:
     """Whether a screened squared distance is at most the common limit or its own.
 
@@ -138,7 +138,7 @@ def _any_below(products: Any, own: float, others: FloatArray, limit: float, limi
     return hits > 0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def keep_nearest(
     points: FloatArray,
     shape: tuple[int, int, int],
@@ -190,7 +190,7 @@ def keep_nearest(
                         column_best[j], column_found[j] = square, row
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def mark_inside(
     points: FloatArray,
     shape: tuple[int, int, int],

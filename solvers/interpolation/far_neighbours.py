@@ -8,10 +8,10 @@ of a few clusters remain. Near by too much remains, and such queries are handed 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.interpolation.distance_kernels import _square
 from solvers.norms import FloatArray
 from solvers.threads import spread
@@ -26,7 +26,7 @@ TRIED = 8
 ROUNDOFF = 1e-12
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _middle(points, rows):  # type: ignore[no-untyped-def]
     """Mean of the rows and the largest distance from it."""
     d = points.shape[1]
@@ -40,14 +40,14 @@ def _middle(points, rows):  # type: ignore[no-untyped-def]
     return middle, np.sqrt(reach) * (1.0 + ROUNDOFF)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _may_win(square, other, apart, reach):  # type: ignore[no-untyped-def]
     """Whether a target can beat another for some query, from squares of distances to the middle and between the two."""
     excess = square - other - 2.0 * ROUNDOFF * (square + other)
     return excess <= 0.0 or excess * excess <= 4.0 * reach * reach * apart * (1.0 + 4.0 * ROUNDOFF)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _nearest_of_group(points, queries, targets, ends, middles, reaches, found):  # type: ignore[no-untyped-def]
     """Enter the nearest target of every query; False, and nothing entered, where too many may be one.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.exact_arithmetic import DyadicArray
 from solvers.interpolation.bit_instructions import LANES, affine_sign_lanes, popcount, sign_lanes
 from solvers.norms import FloatArray
@@ -100,7 +100,7 @@ class FirstLayer:
         return np.nextafter(slack.astype(np.float32), np.float32(np.inf))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def pack_signs(
     values: Any,
     doubt: Any,
@@ -134,7 +134,7 @@ def pack_signs(
     return unsure
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def pack_affine_signs(
     single: Any,
     transposed: Any,
@@ -166,7 +166,7 @@ def pack_affine_signs(
     return unsure
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _again(
     bits: np.uint64,
     near: np.uint64,
@@ -193,7 +193,7 @@ def _again(
     return bits, unsure
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _double_sum(point: FloatArray, weight: FloatArray) -> float:
     """<w, x> summed in the order that is quickest."""
     total = 0.0

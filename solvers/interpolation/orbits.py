@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.errors import InputError
 from solvers.norms import FloatArray
 
@@ -60,7 +60,7 @@ def translate(images: FloatArray, shift: tuple[int, int]) -> FloatArray:
     return np.roll(images, shift, axis=(-2, -1))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _canonical_starts(images: FloatArray, starts: NDArray[np.int64]) -> None:
     """For every image the start (a, b) from which reading it cyclically gives the lexicographically largest text.
 

@@ -6,9 +6,9 @@ vectors fall to the incumbent before the search begins: in 20 dimensions and wit
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from solvers.compiled import compiled
 from solvers.networks import ReluNetwork
 from solvers.norms import FloatArray
 
@@ -50,7 +50,7 @@ def _signs(indices: np.ndarray, d: int) -> FloatArray:
     return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _far_reaching(reach, floor, most):  # type: ignore[no-untyped-def]
     """Sign vectors c (as bits, the last one +1) with sum_j (<r_j, c>)_+ or sum_j (-<r_j, c>)_+ above the floor.
 

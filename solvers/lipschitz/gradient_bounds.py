@@ -18,9 +18,9 @@ Sources: design, section 2.3, for the dual view; Hoelder's inequality between l_
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from solvers.compiled import compiled
 from solvers.lipschitz.propagation_kernels import carry_forward, pull_back
 
 __all__ = ["gradient_bound", "gradient_of", "length_of"]
@@ -30,7 +30,7 @@ MOST_SQUARED = 128
 MOST_GRAM = 100_000_000
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def gradient_of(weights, widths, output, inputs, signs):  # type: ignore[no-untyped-def]
     """The gradient (d,) of a full pattern."""
     row = output.copy()
@@ -49,7 +49,7 @@ def gradient_of(weights, widths, output, inputs, signs):  # type: ignore[no-unty
     return gradient
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def length_of(vector, q):  # type: ignore[no-untyped-def]
     """||vector||_q, without overflow."""
     largest = 0.0
@@ -71,7 +71,7 @@ def length_of(vector, q):  # type: ignore[no-untyped-def]
     return largest * total ** (1.0 / q)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _component_ranges(rows, low, high, count, v, largest, smallest):  # type: ignore[no-untyped-def]
     """Ranges of the components of g = sum_i x_i rows_i, x_i in [low_i, high_i], mirrored along v (not, for v = 0)."""
     d = rows.shape[1]
@@ -95,7 +95,7 @@ def _component_ranges(rows, low, high, count, v, largest, smallest):  # type: ig
             smallest[t] += min(x, y)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _mirror(axis):  # type: ignore[no-untyped-def]
     """v such that I - 2 v v' / |v|^2 (Householder) turns the axis to the first one."""
     v = np.zeros(len(axis))
@@ -106,7 +106,7 @@ def _mirror(axis):  # type: ignore[no-untyped-def]
     return v
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _largest_eigenvalue(matrix):  # type: ignore[no-untyped-def]
     """An upper bound of the largest eigenvalue of a symmetric non-negative definite matrix (d, d).
 
@@ -143,7 +143,7 @@ def _largest_eigenvalue(matrix):  # type: ignore[no-untyped-def]
     return np.exp((0.5 * np.log(max(total, 1e-300)) + scale) / 2.0**squarings) * (1.0 + 1e-12 * d * d)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _dominated_length(rows, low, high, count, q, near, reach):  # type: ignore[no-untyped-def]
     """A bound in l_q, q < inf, of g = sum_i c_i rows_i with c_i in [low_i, high_i] and near_k <= |g_k| <= reach_k.
 
@@ -239,7 +239,7 @@ def _dominated_length(rows, low, high, count, q, near, reach):  # type: ignore[n
     return np.sqrt(total)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _chord_length(weights, widths, signs, first, c_low, c_high, rows, smallest, largest, q):  # type: ignore[no-untyped-def]
     """A bound in l_q, q < inf, from ranges of the components: sum |g_k|^q <= sum of chords, maximised jointly."""
     d, count = rows.shape[1], widths[first]
@@ -275,7 +275,7 @@ def _chord_length(weights, widths, signs, first, c_low, c_high, rows, smallest, 
     return max(scale * max(total, 0.0) ** (1.0 / q), floor)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _best_directions(  # type: ignore[no-untyped-def]
     weights, widths, signs, first, c_low, c_high, rows, directions, along_inputs, chosen, left, q, floor
 ):
@@ -354,7 +354,7 @@ def _best_directions(  # type: ignore[no-untyped-def]
     return best, alive, place, turned
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def gradient_bound(  # type: ignore[no-untyped-def]
     weights, widths, output, inputs, first, signs, directions, along_inputs, chosen, left, q, dual, floor
 ):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from solvers.compiled import compiled
 from solvers.lipschitz.gradient_bounds import gradient_of
 from solvers.lipschitz.small_programs import best_margin, proved_maximum, solve_program
 
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def gather_rows(widths, first, low, high, signs, below, errors):  # type: ignore[no-untyped-def]
     """The node as {A x + b >= 0}: rows of decided neurons of affine layers that cut the box.
 
@@ -58,7 +58,7 @@ def gather_rows(widths, first, low, high, signs, below, errors):  # type: ignore
     return a[:count].copy(), b[:count].copy(), slack[:count].copy(), places[:count].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def is_inside(a, b, low, high, point, margin):  # type: ignore[no-untyped-def]
     """Whether the point keeps a distance from every row and from the box's faces."""
     for j in range(len(low)):
@@ -74,7 +74,7 @@ def is_inside(a, b, low, high, point, margin):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def deep_point(a, b, errors, low, high, stop):  # type: ignore[no-untyped-def]
     """A deep point of {A x + b > 0} strictly inside the box, its margin, a proved bound on margins, multipliers."""
     k = len(low)
@@ -100,7 +100,7 @@ def deep_point(a, b, errors, low, high, stop):  # type: ignore[no-untyped-def]
     return margin, bound, x, y
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def decide_by_programs(  # type: ignore[no-untyped-def]
     a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point, tighten, stop
 ):
@@ -158,7 +158,7 @@ def decide_by_programs(  # type: ignore[no-untyped-def]
     return programs, decided[:count], multipliers[:count]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def decide_ahead(a, b, slack, width, layer, low, high, signs, below, above, errors, z_low, z_high, point, stop):  # type: ignore[no-untyped-def]
     """Decide neurons of a layer that is not affine yet: by the lines below and above them, over {A x + b >= 0}.
 
@@ -203,7 +203,7 @@ def decide_ahead(a, b, slack, width, layer, low, high, signs, below, above, erro
     return programs, count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def gradient_at(weights, biases, widths, output, inputs, point):  # type: ignore[no-untyped-def]
     """The gradient (d,) at a point (k,) of the piece, kinks read as inactive."""
     depth, n = biases.shape

@@ -13,8 +13,9 @@ Sources: Zhang et al. 2018 (CROWN) for the linear relaxation; Weng et al. 2018 (
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from solvers.compiled import compiled
 
 __all__ = ["EMPTY", "STOPPED", "carry_forward", "flat_rows", "propagate", "pull_back"]
 
@@ -25,7 +26,7 @@ EMPTY = -1
 STOPPED = -2
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def propagate(  # type: ignore[no-untyped-def]
     weights, biases, widths, group, turn, low, high, signs, z_low, z_high, below, above, errors, stop
 ):
@@ -185,7 +186,7 @@ def propagate(  # type: ignore[no-untyped-def]
     return first
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def flat_rows(widths, layer, low, high, signs, below, errors, found):  # type: ignore[no-untyped-def]
     """Undecided neurons of an affine layer whose slope rounding cannot tell from zero; entered in `found`, counted."""
     count = 0
@@ -200,7 +201,7 @@ def flat_rows(widths, layer, low, high, signs, below, errors, found):  # type: i
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high):  # type: ignore[no-untyped-def]
     """Split the Jacobian at a layer: grad f = sum_i d_i u_i rows_i with d_i in {0, 1}, u_i in a range.
 
@@ -250,7 +251,7 @@ def pull_back(weights, widths, output, inputs, first, signs, rows, u_low, u_high
         lower, upper = next_low, next_high
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def carry_forward(weights, widths, signs, first, c_low, c_high, along, least, most):  # type: ignore[no-untyped-def]
     """Tighten ranges of <g, c> for E directions c at once, at all layers after the first undecided one.
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.norms import FloatArray
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
 UNIT = 2.0**-52
 # For functions that are called from compiled code only: the way in from Python takes longest to compile.
 _WITHIN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-inner = numba.njit(cache=True, nogil=True, error_model="numpy", **_WITHIN)
+inner = compiled(error_model="numpy", **_WITHIN)
 # A sign that float64 and the structure of the layers leave open.
 DOUBT = 2
 
@@ -222,7 +222,7 @@ def sign_by_structure(net, cell, m, i, mask, signs):  # type: ignore[no-untyped-
     return 1 if positive else (-1 if negative else 0)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
     """The point where the facets of a mask (W,) meet: coordinates in `solver.place`; returns a bound on their error.
 

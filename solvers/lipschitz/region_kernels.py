@@ -13,9 +13,9 @@ signs at vertices.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from solvers.compiled import compiled
 from solvers.lipschitz.region_cuts import look, mark, split
 from solvers.lipschitz.region_geometry import UNIT, compose, inner
 from solvers.lipschitz.region_state import (
@@ -41,7 +41,7 @@ from solvers.lipschitz.region_state import (
 __all__ = ["advance"]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def advance(net, cell, solver, stack, questions, record, emission, most_steps, most_regions):  # type: ignore[no-untyped-def]
     """Subdivide until nothing is left or something is needed.
 

@@ -18,8 +18,9 @@ Source: Koberstein 2005, The Dual Simplex Method, chapter 3, for the bounded dua
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from solvers.compiled import compiled
 
 __all__ = ["best_margin", "proved_maximum", "solve_program"]
 
@@ -28,7 +29,7 @@ PIVOT = 1e-9
 FEASIBLE = 1e-10
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def solve_program(c, a, b, low, high, most, x, y, stop):  # type: ignore[no-untyped-def]
     """One program.
 
@@ -133,7 +134,7 @@ def solve_program(c, a, b, low, high, most, x, y, stop):  # type: ignore[no-unty
     return status
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def proved_maximum(c, offset, a, b, errors, low, high, y):  # type: ignore[no-untyped-def]
     """An upper bound of c x + offset over the program's points, from multipliers y >= 0; rounded upward.
 
@@ -158,7 +159,7 @@ def proved_maximum(c, offset, a, b, errors, low, high, y):  # type: ignore[no-un
     return total + (m + k + 8) * 2.0 * UNIT * size
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def best_margin(a, b, errors, low, high, cap, x, y, stop):  # type: ignore[no-untyped-def]
     """How deep a point can lie inside {A x + b > 0} and the box: max e <= cap with A_i x + b_i >= e |A_i|.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.compiled import compiled
 from solvers.lipschitz.gradient_bounds import gradient_bound, gradient_of, length_of
 from solvers.lipschitz.node_kernels import (
     decide_ahead,
@@ -81,7 +81,7 @@ class Log(NamedTuple):
     counts: NDArray[np.int64]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _enter_leaf(log, path, length, places, y, count, n, extra, loose):  # type: ignore[no-untyped-def]
     """Write a leaf: its path (and one more split, unless it is -1), its multipliers (and 1 for the split neuron)."""
     leaf, end, rows = log.counts[0], log.counts[1], log.counts[2]
@@ -106,7 +106,7 @@ def _enter_leaf(log, path, length, places, y, count, n, extra, loose):  # type: 
     log.counts[0], log.counts[1], log.counts[2] = leaf + 1, end, rows
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, floor, path, length, log, keep, tally):  # type: ignore[no-untyped-def]
     """Propagate, bound, prove empty or find a point inside, decide neurons by linear programs.
 
@@ -204,7 +204,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
     return OPEN, bound, left, first, neuron, prefer, has_point, length
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _copy(signs, low, high, point, to_signs, to_low, to_high, to_point):  # type: ignore[no-untyped-def]
     """A node's arrays; loops in one place, since every assignment of a slice compiles for half a second."""
     depth, n = signs.shape
@@ -215,13 +215,13 @@ def _copy(signs, low, high, point, to_signs, to_low, to_high, to_point):  # type
         to_point[t] = point[t]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _copy_path(path, length, to):  # type: ignore[no-untyped-def]
     for s in range(length):
         to[s] = path[s]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incumbent, steps, path, log, keep):  # type: ignore[no-untyped-def]
     """Split an open node and, depth first, what comes out of it.
 
