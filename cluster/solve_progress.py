@@ -10,6 +10,7 @@ from typing import Self
 
 from cluster.progress import duration
 from cluster.terminal import say
+from solvers.compiled import is_compiling
 from solvers.norms import exponent_label
 
 __all__ = ["SolveProgress", "progress_line"]
@@ -17,13 +18,18 @@ __all__ = ["SolveProgress", "progress_line"]
 LINE_SECONDS = 10.0
 
 
-def progress_line(elapsed: float, limit: float, bounds: tuple[float, float, float] | None) -> str:
+def progress_line(
+    elapsed: float, limit: float, bounds: tuple[float, float, float] | None, compiling: bool = False
+) -> str:
     """`12 s, at most 48 s left; p = 2: 3.1 <= L <= 4.2, gap 26 %`.
 
     Args:
         elapsed, limit: seconds; no limit where it is infinite.
         bounds: p, lower and upper bound, as last reported.
+        compiling: whether kernels are being compiled, which a limit does not interrupt.
     """
+    if compiling:
+        return f"compiling the solver for {duration(elapsed)}, once after an installation (about a minute)"
     left = "" if math.isinf(limit) else f", at most {duration(max(0.0, limit - elapsed))} left"
     if bounds is None:
         return f"solving for {duration(elapsed)}{left}"
@@ -62,4 +68,4 @@ class SolveProgress:
     def _tick(self) -> None:
         started = time.monotonic()
         while not self._ended.wait(self._every):
-            say(progress_line(time.monotonic() - started, self._limit, self._bounds))
+            say(progress_line(time.monotonic() - started, self._limit, self._bounds, is_compiling()))

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "is_compiling"]
 
 
 def _digest() -> str:
@@ -27,6 +28,28 @@ def _digest() -> str:
 
 
 SOURCES = _digest()
+
+
+class _Depth(event.Listener):
+    """How many compilations are under way, one within the other."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_start(self, event: object) -> None:
+        self.count += 1
+
+    def on_end(self, event: object) -> None:
+        self.count -= 1
+
+
+_DEPTH = _Depth()
+event.register("numba:compile", _DEPTH)  # type: ignore[no-untyped-call]
+
+
+def is_compiling() -> bool:
+    """Whether this process compiles a kernel now, which the first calls after an installation wait for."""
+    return _DEPTH.count > 0
 
 
 def compiled(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from cluster.solve_progress import SolveProgress, progress_line
 from solvers.budget import Budget
+from solvers.compiled import compiled, is_compiling
 from solvers.domains import Box
 from solvers.problems import LipschitzProblem
 from solvers.registry import LIPSCHITZ_SOLVERS
@@ -28,6 +30,25 @@ from tests.strategies import gaussian_network
 )
 def test_lines(elapsed: float, limit: float, bounds: tuple[float, float, float] | None, line: str) -> None:
     assert progress_line(elapsed, limit, bounds) == line
+
+
+def test_compiling_is_told_apart_from_solving() -> None:
+    seen = []
+
+    @compiled
+    def kernel(x: float) -> float:
+        return 2.0 * x
+
+    assert not is_compiling()
+    thread = threading.Thread(target=lambda: kernel(1.0))
+    thread.start()
+    while thread.is_alive():
+        seen.append(is_compiling())
+        time.sleep(0.001)
+    assert any(seen)
+    assert not is_compiling()
+    line = progress_line(12.0, 5.0, None, compiling=True)
+    assert line == "compiling the solver for 12 s, once after an installation (about a minute)"
 
 
 def test_a_line_now_and_then_and_none_after_the_end(capsys: pytest.CaptureFixture[str]) -> None:
