@@ -16,6 +16,7 @@ from solvers.domains import Box, Domain, WholeSpace
 from solvers.facets import bounded_pieces
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.directions import dual_directions
+from solvers.lipschitz.gradient_bounds import _dominated_length
 from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.propagation import Propagation, propagation_bound
 from solvers.lipschitz.search_nodes import PieceArrays, expand, root_node
@@ -245,6 +246,30 @@ def test_no_gradient_inside_a_node_is_longer_than_its_bound() -> None:
             assert (lengths[inside] <= node.bound).all()
             covered |= inside
         assert covered.all()  # a floor of 0 drops nothing but empty nodes
+
+
+@pytest.mark.parametrize("q", [1.25, 1.5, 2.0, 2.5, 3.0, 6.0])
+def test_dominated_lengths_bound_every_corner(q: float) -> None:
+    """||sum c_i rows_i||_q is convex in c, so its maximum over a box of coefficients stands at a corner."""
+    rng = np.random.default_rng([6, int(4 * q)])
+    tightest = math.inf
+    for _ in range(200):
+        count, d = int(rng.integers(1, 9)), int(rng.integers(1, 6))
+        rows = rng.standard_normal((count, d)) * 10.0 ** rng.integers(-3, 4)
+        low = np.where(rng.random(count) < 0.5, 0.0, -rng.random(count))
+        high = np.where(rng.random(count) < 0.2, low, rng.random(count))
+        rows[rng.random(rows.shape) < 0.2] = 0.0
+        corners = np.array(list(itertools.product(*zip(low, high, strict=True))))
+        gradients = corners @ rows
+        largest = np.maximum(low[:, None] * rows, high[:, None] * rows).sum(axis=0)
+        smallest = np.minimum(low[:, None] * rows, high[:, None] * rows).sum(axis=0)
+        near = np.maximum(np.maximum(smallest, -largest), 0.0)
+        bound = _dominated_length(rows, low, high, count, q, near, np.maximum(largest, -smallest))
+        truth = (np.abs(gradients) ** q).sum(axis=1).max() ** (1 / q)
+        assert bound >= truth * (1 - 1e-12)
+        if truth:
+            tightest = min(tightest, bound / truth)
+    assert tightest < 1.001  # it is reached where there is one row, or one dimension
 
 
 def test_propagation_lies_between_the_constant_and_the_product_of_norms() -> None:
