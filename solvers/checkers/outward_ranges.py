@@ -263,7 +263,7 @@ def _longest(ranges: _Ahead, q: float) -> FloatArray:
     d = rows.shape[2]
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     least, most = ranges.along(rows)
-    reach = np.maximum(most, -least)
+    reach, near = np.maximum(most, -least), np.maximum(np.maximum(least, -most), 0.0)
     centre = 0.5 * (least + most)
     turned = _householder(centre)
     across = np.abs((turned @ (middle[:, None] @ rows).transpose(0, 2, 1))[..., 0])
@@ -273,9 +273,9 @@ def _longest(ranges: _Ahead, q: float) -> FloatArray:
     if q <= 2:
         length = np.minimum(length, euclid * d ** (1 / q - 0.5))
         length = np.minimum(length, reach.sum(axis=1) ** (2 / q - 1) * euclid ** (2 - 2 / q))
-        return np.minimum(length, _dominated(rows, middle, half, q, reach))
-    euclid = np.minimum(euclid, _dominated(rows, middle, half, 2.0, reach))
-    return np.asarray(np.minimum(length, euclid ** (2 / q) * reach.max(axis=1) ** (1 - 2 / q)))
+        return np.minimum(length, _dominated(rows, middle, half, q, near, reach))
+    length = np.minimum(length, euclid ** (2 / q) * reach.max(axis=1) ** (1 - 2 / q))
+    return np.minimum(length, _dominated(rows, middle, half, q, near, reach))
 
 
 def _by_chords(ranges: _Ahead, rows: FloatArray, least: FloatArray, most: FloatArray, q: float) -> FloatArray:
@@ -306,10 +306,13 @@ def _householder(axes: FloatArray) -> FloatArray:
     return np.asarray(np.eye(d) - 2 * v[:, :, None] * v[:, None, :] / (v * v).sum(axis=1)[:, None, None])
 
 
-def _dominated(rows: FloatArray, middle: FloatArray, half: FloatArray, q: float, reach: FloatArray) -> FloatArray:
-    """Bounds (B,) for q <= 2: ||m + A t||^2 <= |m|^2 + 2 sum |<m, a_i>| + sum D_i with a diagonal D >= A'A.
+def _dominated(
+    rows: FloatArray, middle: FloatArray, half: FloatArray, q: float, near: FloatArray, reach: FloatArray
+) -> FloatArray:
+    """Bounds (B,): ||m + A t||^2 <= |m|^2 + 2 sum |<m, a_i>| + sum D_i with a diagonal D >= A'A.
 
-    For q < 2 after scaling: ||g||_q^2 <= sum_k g_k^2 / w_k where ||w||_{q / (2 - q)} <= 1 (Hoelder).
+    For q < 2 after scaling: ||g||_q^2 <= sum_k g_k^2 / w_k where ||w||_{q / (2 - q)} <= 1 (Hoelder). For q > 2 too:
+    |g_k|^q lies below its chord in g_k^2, from near_k <= |g_k| to reach_k.
     Source: Ben-Tal and Nemirovski 2001, section 4.3, for quadratic forms over a cube.
     """
     scale = np.ones_like(reach)
@@ -319,12 +322,26 @@ def _dominated(rows: FloatArray, middle: FloatArray, half: FloatArray, q: float,
         w = np.maximum(reach / np.where(largest > 0, largest, 1.0), 1e-3) ** (2 - q)
         w /= ((w**power).sum(axis=1, keepdims=True)) ** (1 / power) * (1 + RELATIVE)
         scale = 1 / np.sqrt(w)
+    constants, size = np.zeros(len(reach)), np.ones((len(reach), 1))
+    room = 1e-15 * (rows.shape[1] + rows.shape[2] + 8)
+    if q > 2:
+        size = np.where(reach.any(axis=1), reach.max(axis=1), 1.0)[:, None]
+        far, close = reach / size, near / size
+        wide = far - close > 1e-6 * far
+        slopes = np.where(wide, far**q - close**q, 0.0) / np.where(wide, far**2 - close**2, 1.0)
+        constants = (far**q * (1 + room) - slopes * far**2).sum(axis=1)
+        scale = np.sqrt(slopes) / size
     scaled = rows * scale[:, None]
     m, generators = (middle[:, None] @ scaled)[:, 0], half[..., None] * scaled
     lengths = np.sqrt((generators**2).sum(axis=2))
     unit = generators / np.where(lengths > 0, lengths, 1.0)[..., None]
     total = (m * m).sum(axis=1) + 2 * np.abs(generators @ m[..., None])[..., 0].sum(axis=1)
-    return np.sqrt(total + lengths.sum(axis=1) * _largest_eigenvalues(unit.transpose(0, 2, 1) @ generators))
+    total = total + lengths.sum(axis=1) * _largest_eigenvalues(unit.transpose(0, 2, 1) @ generators)
+    if q <= 2:
+        return np.asarray(np.sqrt(total))
+    found = size[:, 0] * np.maximum(constants + total * (1 + room), 0.0) ** (1 / q)
+    # Rounding of the rows, as in `_by_chords`.
+    return np.asarray(np.maximum(found, vector_norm(reach, q) * 8 ** (-1 / (q - 1))))
 
 
 def _largest_eigenvalues(matrices: FloatArray) -> FloatArray:

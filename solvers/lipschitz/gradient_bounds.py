@@ -235,7 +235,9 @@ def _dominated_length(rows, low, high, count, q, near, reach):  # type: ignore[n
         total += sizes * _largest_eigenvalue(matrix) * (1.0 + 1e-13 * (used + d))
     total *= 1.0 + 1e-14 * (used + d)
     if q > 2.0:
-        return unit * max(constant + total, 0.0) ** (1.0 / q) * (1.0 + 1e-14)
+        # Rounding of the rows weighs (reach / bound)^(q - 1) times more than in a norm, so that is kept below 8.
+        floor = length_of(reach, q) * 8.0 ** (-1.0 / (q - 1.0))
+        return max(unit * max(constant + total, 0.0) ** (1.0 / q) * (1.0 + 1e-14), floor)
     return np.sqrt(total)
 
 

@@ -12,6 +12,7 @@ import pytest
 from scipy.optimize import linprog
 
 from solvers.budget import Budget
+from solvers.checkers.outward_ranges import _dominated
 from solvers.domains import Box, Domain, WholeSpace
 from solvers.facets import bounded_pieces
 from solvers.lipschitz.branch_and_bound import BranchAndBound
@@ -264,9 +265,14 @@ def test_dominated_lengths_bound_every_corner(q: float) -> None:
         largest = np.maximum(low[:, None] * rows, high[:, None] * rows).sum(axis=0)
         smallest = np.minimum(low[:, None] * rows, high[:, None] * rows).sum(axis=0)
         near = np.maximum(np.maximum(smallest, -largest), 0.0)
-        bound = _dominated_length(rows, low, high, count, q, near, np.maximum(largest, -smallest))
+        reach = np.maximum(largest, -smallest)
+        bound = _dominated_length(rows, low, high, count, q, near, reach)
         truth = (np.abs(gradients) ** q).sum(axis=1).max() ** (1 / q)
         assert bound >= truth * (1 - 1e-12)
+        # The checker's own is no wider, or it would refuse what the search has proved.
+        batch = [array[None] for array in (rows, 0.5 * (low + high), 0.5 * (high - low))]
+        (checked,) = _dominated(*batch, q, near[None], reach[None])
+        assert truth * (1 - 1e-12) <= checked <= bound * (1 + 1e-11)
         if truth:
             tightest = min(tightest, bound / truth)
     assert tightest < 1.001  # it is reached where there is one row, or one dimension

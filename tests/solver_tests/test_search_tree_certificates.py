@@ -57,6 +57,16 @@ def test_honest_trees_pass(sizes: list[int], bias: float, whole: bool) -> None:
         assert answer.upper == pytest.approx(plain.upper, rel=1e-9)
 
 
+@pytest.mark.parametrize("p", [1.1, 1.5, 1.9])
+@pytest.mark.parametrize("seed", range(3))
+def test_honest_trees_of_wide_shallow_networks_pass(seed: int, p: float) -> None:
+    # For 1 < p < 2 most of their leaves are closed by chords in the squares of components.
+    network = gaussian_network([6, 36, 1], np.random.default_rng([3, seed]), 0.3)
+    answer = assert_proved(LipschitzProblem(network, p, Box.cube(6)))
+    assert answer.status is Status.EXACT
+    assert answer.stats["nodes"] > 50
+
+
 def test_honest_trees_of_closed_forms_pass() -> None:
     kinds = []
     for instance in instances():
