@@ -17,6 +17,8 @@ __all__ = ["heat_maps", "size_curves"]
 
 # Beyond this many cells the numbers in them would not be readable.
 MOST_WRITTEN = 120
+# Labels on an axis; of more values every second, third, ... is named.
+MOST_TICKS = 14
 MOST_CURVES = 12
 SYMBOLS = {"width": "n", "max_bias": "λ"}
 
@@ -87,8 +89,10 @@ def _panel(figure: Figure, axes: Axes, table: pd.DataFrame, title: str, limits: 
     axes.set_title(title, fontsize=11)
     axes.set_xlabel("first-layer width n")
     axes.set_ylabel("maximal bias λ")
-    axes.set_xticks(range(len(table.columns)), [f"{w:g}" for w in table.columns], rotation=45)
-    axes.set_yticks(range(len(table.index)), [f"{b:g}" for b in table.index])
+    for axis, sizes in ((axes.xaxis, table.columns), (axes.yaxis, table.index)):
+        step = -(-len(sizes) // MOST_TICKS)
+        axis.set_ticks(range(0, len(sizes), step), [f"{size:g}" for size in sizes[::step]])
+    axes.tick_params(axis="x", labelrotation=45)
     if values.size <= MOST_WRITTEN:
         for i, j in np.ndindex(values.shape):
             shade = "white" if values[i, j] < (low + high) * 0.6 else "black"
