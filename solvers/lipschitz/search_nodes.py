@@ -195,11 +195,12 @@ def expand(
             log,
             keep,
         )
-        return *below, log
+        # Read here: a log is long, and one for every node of a round would wait in memory.
+        return *below, read_log(log) if keep else []
 
     found = Expansion()
     searched = spread(search, nodes, max(1, min(threads, len(nodes))))
-    for node, (arrays, (top, bottom), delicate, (discarded, programs, expanded), point, log) in zip(
+    for node, (arrays, (top, bottom), delicate, (discarded, programs, expanded), point, leaves) in zip(
         nodes, searched, strict=True
     ):
         p = pieces[node.piece]
@@ -208,8 +209,7 @@ def expand(
         found.expanded += int(expanded)
         if not np.isnan(point).any():
             found.candidates.append((node.piece, point))
-        if keep:
-            found.proofs.extend((node.piece, leaf) for leaf in read_log(log))
+        found.proofs.extend((node.piece, leaf) for leaf in leaves)
         *shared, ends, choices = arrays
         found.nodes.extend(_unpacked(node.piece, slice(0, top), shared, ends, choices))
         for child in _unpacked(node.piece, slice(None, bottom - 1 if bottom else None, -1), shared, *delicate):

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.compiled import compiled
-from solvers.lipschitz.gradient_bounds import gradient_bound, gradient_of, length_of
+from solvers.lipschitz.gradient_bounds import gradient_bound, gradient_of
+from solvers.lipschitz.length_bounds import length_of
 from solvers.lipschitz.node_kernels import (
     decide_ahead,
     decide_by_programs,

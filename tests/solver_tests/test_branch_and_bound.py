@@ -17,7 +17,7 @@ from solvers.domains import Box, Domain, WholeSpace
 from solvers.facets import bounded_pieces
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.directions import dual_directions
-from solvers.lipschitz.gradient_bounds import _dominated_length
+from solvers.lipschitz.length_bounds import dominated_length
 from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.propagation import Propagation, propagation_bound
 from solvers.lipschitz.search_nodes import PieceArrays, expand, root_node
@@ -266,7 +266,7 @@ def test_dominated_lengths_bound_every_corner(q: float) -> None:
         smallest = np.minimum(low[:, None] * rows, high[:, None] * rows).sum(axis=0)
         near = np.maximum(np.maximum(smallest, -largest), 0.0)
         reach = np.maximum(largest, -smallest)
-        bound = _dominated_length(rows, low, high, count, q, near, reach)
+        bound = dominated_length(rows, low, high, count, q, near, reach)
         truth = (np.abs(gradients) ** q).sum(axis=1).max() ** (1 / q)
         assert bound >= truth * (1 - 1e-12)
         # The checker's own is no wider, or it would refuse what the search has proved.
