@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cluster.ray_runtime import connect, disconnect
+from cluster.ray_runtime import cluster_workers, connect, disconnect
 from cluster.worker import pin_threads
-from solvers.errors import InputError
 from solvers.interpolation.bit_features import Words
 from solvers.interpolation.covering_layer import ClassTask, Covered, cover_class
 
@@ -46,10 +45,7 @@ class ClassPool:
         import ray
 
         try:
-            available = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-            workers = self._workers or max(1, available)
-            if workers > available:
-                raise InputError(f"--workers {workers} is more than the {available} CPUs of the Ray cluster")
+            workers = cluster_workers(self._workers)
             work = ray.remote(_cover).options(num_cpus=1, max_retries=RETRIES)
             shared = ray.put(blocks)
             order = sorted(range(len(tasks)), key=lambda k: -len(tasks[k].order))

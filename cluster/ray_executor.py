@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cluster.executor import AbstractExecutor
-from cluster.ray_runtime import connect, disconnect
+from cluster.ray_runtime import cluster_workers, connect, disconnect
 from cluster.scheduling import DEPTH, Batch
 from cluster.worker import BatchSummary, pin_threads, record_failure, run_batch
-from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment, RunContext
 from tracking.parts import RunFolder, StorageError
 
@@ -60,11 +59,7 @@ class RayExecutor(AbstractExecutor):
 
         self._owns_runtime = connect(self._address, self._wanted)
         self._connected = True
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        available = int(resources.get("CPU", 1))
-        self.workers = self._wanted or max(1, available)
-        if self.workers > available:
-            raise InputError(f"--workers {self.workers} is more than the {available} CPUs of the Ray cluster")
+        self.workers = cluster_workers(self._wanted)
         actor = ray.remote(_Worker).options(num_cpus=1, max_restarts=-1, max_task_retries=0)
         self._actors = [actor.remote(list(experiments)) for _ in range(self.workers)]
         ray.get([worker.ready.remote() for worker in self._actors])

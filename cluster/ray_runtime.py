@@ -14,6 +14,7 @@ from solvers.errors import InputError
 
 __all__ = [
     "check_reachable",
+    "cluster_workers",
     "connect",
     "disconnect",
     "follow_server_authentication",
@@ -129,6 +130,22 @@ def connect(address: str | None, workers: int | None, shared_bytes: int = 0) -> 
     except ConnectionError as error:
         raise InputError(f"no Ray cluster answers at {where}: {str(error).splitlines()[0]}") from None
     return True
+
+
+def cluster_workers(wanted: int | None) -> int:
+    """How many workers to start on the cluster that this process has joined: as many as wanted, else one for each CPU.
+
+    Raises:
+        InputError: more are wanted than the cluster has CPUs.
+    """
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    available = int(resources.get("CPU", 1))
+    workers = wanted or max(1, available)
+    if workers > available:
+        raise InputError(f"--workers {workers} is more than the {available} CPUs of the Ray cluster")
+    return workers
 
 
 def check_reachable(address: str) -> None:

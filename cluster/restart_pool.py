@@ -13,11 +13,12 @@ from concurrent.futures import wait as wait_for
 from types import TracebackType
 from typing import Any, Self
 
-from cluster.ray_runtime import connect, disconnect
+from cluster.ray_runtime import cluster_workers, connect, disconnect
 from cluster.worker import pin_threads
 from solvers.errors import InputError
 from solvers.interpolation.width_search import Restart, Round
 from solvers.problems import InterpolationProblem
+from solvers.threads import usable_cores
 from tasks.constructions import ConstructionChoice, RestartOutcome, compute_restart
 
 __all__ = ["AbstractRestartPool", "LocalPool", "OutOfTimeError", "RayPool"]
@@ -94,7 +95,7 @@ class LocalPool(AbstractRestartPool):
         workers: int | None = None,
     ) -> None:
         super().__init__(problem, choice, source)
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or usable_cores()
         pin_threads()
         self._threads = ThreadPoolExecutor(self.workers)
 
@@ -162,15 +163,15 @@ class RayPool(AbstractRestartPool):
 
         size = problem.points.nbytes + problem.labels.nbytes
         self._owns_runtime = connect(address, workers, size)
-        available = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-        self.workers = workers or max(1, available)
         self._actors: list[Any] = []
-        self._load = [0] * self.workers
         self._pending: dict[Any, tuple[int, tuple[Restart, ...]]] = {}
         self._known: dict[Restart, RestartOutcome] = {}
-        if self.workers > available:
+        try:
+            self.workers = cluster_workers(workers)
+        except InputError:
             self.stop()
-            raise InputError(f"--workers {self.workers} is more than the {available} CPUs of the Ray cluster")
+            raise
+        self._load = [0] * self.workers
         actor = ray.remote(_Worker).options(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)
         self._shared = ray.put(problem)
         self._actors = [actor.remote(choice, source) for _ in range(self.workers)]

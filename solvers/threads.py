@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-__all__ = ["Crew", "allowed_threads", "process_threads", "spread"]
+__all__ = ["Crew", "allowed_threads", "process_threads", "spread", "usable_cores"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -37,8 +37,11 @@ def process_threads() -> int:
     if torch is not None:
         return int(torch.get_num_threads())
     named = os.environ.get("OMP_NUM_THREADS", "")
-    if named.isdigit() and int(named) > 0:
-        return int(named)
+    return int(named) if named.isdigit() and int(named) > 0 else usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; where the system does not say, those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -273,8 +273,8 @@ def _longest(ranges: _Ahead, q: float) -> FloatArray:
     if q <= 2:
         length = np.minimum(length, euclid * d ** (1 / q - 0.5))
         length = np.minimum(length, reach.sum(axis=1) ** (2 / q - 1) * euclid ** (2 - 2 / q))
-        return np.minimum(length, _dominated(rows, middle, half, q, near, reach))
-    length = np.minimum(length, euclid ** (2 / q) * reach.max(axis=1) ** (1 - 2 / q))
+    else:
+        length = np.minimum(length, euclid ** (2 / q) * reach.max(axis=1) ** (1 - 2 / q))
     return np.minimum(length, _dominated(rows, middle, half, q, near, reach))
 
 

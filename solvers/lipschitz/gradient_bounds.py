@@ -250,12 +250,10 @@ def gradient_bound(  # type: ignore[no-untyped-def]
             if q <= 2.0:
                 bound = min(bound, euclid * d ** (1.0 / q - 0.5))
                 bound = min(bound, reach.sum() ** (2.0 / q - 1.0) * euclid ** (2.0 - 2.0 / q))
-                if bound > floor:
-                    bound = min(bound, dominated_length(rows, low, high, count, q, near, reach))
             else:
                 bound = min(bound, euclid ** (2.0 / q) * reach.max() ** (1.0 - 2.0 / q))
-                if bound > floor:
-                    bound = min(bound, dominated_length(rows, low, high, count, q, near, reach))
+            if bound > floor:
+                bound = min(bound, dominated_length(rows, low, high, count, q, near, reach))
         scale = max(length_of(far, np.inf), 1e-300)
         axis = np.sign(far) * (np.abs(far) / scale) ** (q - 1.0)
         axis /= max(length_of(axis, 2.0), 1e-300)

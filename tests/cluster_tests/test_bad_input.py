@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
+from tests.one_sentence import assert_one_sentence
 
 
 @pytest.fixture
@@ -117,12 +118,7 @@ def test_bad_input_is_one_clear_sentence(name: str, files: Path, monkeypatch: py
     arguments, said = CASES[name]
     monkeypatch.chdir(files)
     answer = CliRunner().invoke(app, arguments(files))
-    assert answer.exit_code == 2, answer.output
-    assert answer.stdout == ""
-    lines = answer.stderr.strip().splitlines()
-    assert len(lines) == 1, answer.stderr
-    assert lines[0].startswith("interlip: ")
-    assert said in lines[0]
+    assert_one_sentence(answer, said)
     assert "Traceback" not in answer.stderr
 
 

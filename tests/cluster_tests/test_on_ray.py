@@ -78,6 +78,8 @@ def test_the_command_says_the_same_with_classes_on_ray(ray_runtime: None) -> Non
 def test_more_workers_than_cpus_are_refused(ray_runtime: None) -> None:
     with pytest.raises(InputError, match="--workers 99 is more than"):
         FullyConnected(20, 0.5, deal=ClassPool(99).cover).solve(load_problem("moons:50"), rng=np.random.default_rng(0))
+    with pytest.raises(InputError, match="--workers 99 is more than"):
+        search("ray", 99)
 
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])

@@ -182,7 +182,7 @@ def test_near_neighbours_are_left_to_the_tree() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("samples", "dimension"), [(100_000, 5), (1_000_000, 2), (1_000_000, 5)])
+@pytest.mark.parametrize(("samples", "dimension"), [(100_000, 20), (100_000, 5), (1_000_000, 2), (1_000_000, 5)])
 def test_separated_balls_are_counted_in_many_samples(samples: int, dimension: int) -> None:
     points, labels = separated_balls(samples, dimension)
     assert counts(measured(points, labels, constants=(0.25,))) == [(dimension, dimension)]

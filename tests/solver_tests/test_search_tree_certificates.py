@@ -98,12 +98,12 @@ def test_honest_trees_of_degenerate_networks_pass(seed: int) -> None:
 
 @pytest.mark.parametrize("p", [1.0, 2.0, math.inf], ids=str)
 def test_a_search_that_is_cut_short_certifies_what_it_reached(p: float) -> None:
-    problem = LipschitzProblem(gaussian_network([5, 14, 10, 1], np.random.default_rng(3), 0.3), p, Box.cube(5))
+    problem = LipschitzProblem(gaussian_network([5, 20, 12, 1], np.random.default_rng(3), 0.3), p, Box.cube(5))
     kinds = []
     # Before the search says anything, norms of the weights do.
-    for limits in ({"seconds": 1e-9}, {"nodes": 30}, {"nodes": 300}):
+    for limits in ({"seconds": 1e-9}, {"nodes": 100}, {"nodes": 400}):
         answer = SOLVER.solve(problem, budget=Budget(**limits))
-        assert answer.status is Status.BUDGET_SPENT or limits == {"nodes": 300}
+        assert answer.status is Status.BUDGET_SPENT
         assert answer.certificate is not None
         kinds.append(answer.certificate.kind)
         check = CERTIFICATE_CHECKERS[kinds[-1]](problem, answer.certificate.data, answer.upper)
