@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cluster.complexity_command import register as register_complexity_command
-from cluster.interpolate_command import register as register_interpolate_command
-from cluster.solve_commands import register as register_solve_commands
-from cluster.study_commands import register as register_study_commands
-from cluster.verify_command import register as register_verify_command
+from cluster.commands.complexity import register as register_complexity_command
+from cluster.commands.interpolate import register as register_interpolate_command
+from cluster.commands.lipschitz import register as register_solve_commands
+from cluster.commands.studies import register as register_study_commands
+from cluster.commands.verify import register as register_verify_command
 
 __all__ = ["app", "main"]
 

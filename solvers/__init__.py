@@ -9,46 +9,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from solvers.budget import Budget as Budget
-    from solvers.domains import Box as Box
-    from solvers.domains import WholeSpace as WholeSpace
     from solvers.errors import InputError as InputError
     from solvers.errors import SoundnessError as SoundnessError
     from solvers.estimators import InterpolatingClassifier as InterpolatingClassifier
     from solvers.estimators import InterpolatingConvClassifier as InterpolatingConvClassifier
-    from solvers.model_files import load_network as load_network
-    from solvers.networks import ReluNetwork as ReluNetwork
-    from solvers.problems import InterpolationProblem as InterpolationProblem
-    from solvers.problems import LipschitzProblem as LipschitzProblem
+    from solvers.files.models import load_network as load_network
+    from solvers.files.threshold_npz import load_threshold_network as load_threshold_network
+    from solvers.files.threshold_npz import save_threshold_network as save_threshold_network
+    from solvers.networks.relu import ReluNetwork as ReluNetwork
+    from solvers.networks.threshold import ThresholdNetwork as ThresholdNetwork
+    from solvers.problems.budget import Budget as Budget
+    from solvers.problems.domains import Box as Box
+    from solvers.problems.domains import WholeSpace as WholeSpace
+    from solvers.problems.questions import InterpolationProblem as InterpolationProblem
+    from solvers.problems.questions import LipschitzProblem as LipschitzProblem
+    from solvers.problems.results import LipschitzBounds as LipschitzBounds
+    from solvers.problems.results import Status as Status
+    from solvers.problems.results import Witness as Witness
     from solvers.registry import INTERPOLATORS as INTERPOLATORS
     from solvers.registry import LIPSCHITZ_SOLVERS as LIPSCHITZ_SOLVERS
-    from solvers.results import LipschitzBounds as LipschitzBounds
-    from solvers.results import Status as Status
-    from solvers.results import Witness as Witness
-    from solvers.threshold_files import load_threshold_network as load_threshold_network
-    from solvers.threshold_files import save_threshold_network as save_threshold_network
-    from solvers.threshold_networks import ThresholdNetwork as ThresholdNetwork
 
 _HOMES = {
-    "Budget": "solvers.budget",
-    "Box": "solvers.domains",
-    "WholeSpace": "solvers.domains",
+    "Budget": "solvers.problems.budget",
+    "Box": "solvers.problems.domains",
+    "WholeSpace": "solvers.problems.domains",
     "InputError": "solvers.errors",
     "SoundnessError": "solvers.errors",
     "InterpolatingClassifier": "solvers.estimators",
     "InterpolatingConvClassifier": "solvers.estimators",
-    "load_network": "solvers.model_files",
-    "ReluNetwork": "solvers.networks",
-    "InterpolationProblem": "solvers.problems",
-    "LipschitzProblem": "solvers.problems",
+    "load_network": "solvers.files.models",
+    "ReluNetwork": "solvers.networks.relu",
+    "InterpolationProblem": "solvers.problems.questions",
+    "LipschitzProblem": "solvers.problems.questions",
     "INTERPOLATORS": "solvers.registry",
     "LIPSCHITZ_SOLVERS": "solvers.registry",
-    "LipschitzBounds": "solvers.results",
-    "Status": "solvers.results",
-    "Witness": "solvers.results",
-    "load_threshold_network": "solvers.threshold_files",
-    "save_threshold_network": "solvers.threshold_files",
-    "ThresholdNetwork": "solvers.threshold_networks",
+    "LipschitzBounds": "solvers.problems.results",
+    "Status": "solvers.problems.results",
+    "Witness": "solvers.problems.results",
+    "load_threshold_network": "solvers.files.threshold_npz",
+    "save_threshold_network": "solvers.files.threshold_npz",
+    "ThresholdNetwork": "solvers.networks.threshold",
 }
 __all__ = sorted(_HOMES)
 

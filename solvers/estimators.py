@@ -30,15 +30,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
-from solvers.interpolants import Interpolant
 from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart, SearchState, WidthSearch
-from solvers.neuron_margins import detector_margins
-from solvers.norms import FloatArray
-from solvers.problems import InterpolationProblem
+from solvers.networks.margins import detector_margins
+from solvers.problems.interpolants import Interpolant
+from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["InterpolatingClassifier", "InterpolatingConvClassifier"]
 

@@ -10,10 +10,10 @@ from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.mip_backends import check_backend
 from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.portfolio import Portfolio
+from solvers.lipschitz.programs.backends import check_backend
 from solvers.lipschitz.propagation import Propagation
 from solvers.lipschitz.region_enumeration import RegionEnumeration
 from solvers.lipschitz.sampling import Sampling

@@ -18,19 +18,19 @@ from fractions import Fraction
 
 import numpy as np
 
-from solvers.budget import DEFAULT_RELATIVE_GAP, Budget
+from solvers.arithmetic.rationals import norm_at_least
 from solvers.checkers._base import CertificateChecker, Check
 from solvers.checkers.norm_product import check_norm_product
 from solvers.checkers.region_list import check_region_list
 from solvers.checkers.search_tree import check_search_tree
 from solvers.checkers.shallow_cells import check_shallow_cells
-from solvers.domains import Box
 from solvers.errors import InputError
-from solvers.exact_arithmetic import norm_at_least
-from solvers.networks import ReluNetwork
-from solvers.problems import LipschitzProblem
-from solvers.results import Certificate, LipschitzBounds, Status, Witness
-from solvers.witnesses import exact_gradient
+from solvers.networks.relu import ReluNetwork
+from solvers.problems.budget import DEFAULT_RELATIVE_GAP, Budget
+from solvers.problems.domains import Box
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
+from solvers.problems.witnesses import exact_gradient
 
 __all__ = [
     "CERTIFICATE_CHECKERS",
@@ -97,7 +97,7 @@ def verify_bounds(
 def verify_all_outputs(
     network: ReluNetwork, output: int, bounds: LipschitzBounds, relative_gap: float = DEFAULT_RELATIVE_GAP
 ) -> Verification:
-    """Check a result about all outputs (`solvers.vector_outputs`): the lower bound at one, the upper bound for each.
+    """Check a result about all outputs: the lower bound at one, the upper bound for each.
 
     Args:
         network: with one output or more.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from solvers.errors import InputError
-from solvers.interpolants import Interpolant
 from solvers.interpolation._base import AbstractInterpolator, detected_classes
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import Activation, FullyConnected
 from solvers.interpolation.width_search import Restart
-from solvers.problems import InterpolationProblem
+from solvers.problems.interpolants import Interpolant
+from solvers.problems.questions import InterpolationProblem
 from tasks.seeding import RandomStreams
 from tasks.shifts import named_shape
 
@@ -60,7 +60,7 @@ class ConstructionChoice:
         detected_classes(problem, self.minus)
         self.interpolator(1, 0.0)
         if self.shape is not None:
-            from solvers.interpolation.orbits import as_images, find_orbits, refuse_translated_classes
+            from solvers.problems.orbits import as_images, find_orbits, refuse_translated_classes
 
             orbits = find_orbits(as_images(problem.points, self.shape))
             refuse_translated_classes(orbits, problem.labels, problem.classes)

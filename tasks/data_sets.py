@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError
-from solvers.problems import InterpolationProblem
+from solvers.problems.questions import InterpolationProblem
 from tasks.seeding import RandomStreams
 from tasks.shifts import named_shifts
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from solvers.errors import InputError
-from solvers.networks import ReluNetwork
+from solvers.networks.relu import ReluNetwork
 from tasks.seeding import RandomStreams
 
 __all__ = ["BIAS_LAWS", "draw_network"]

@@ -6,12 +6,12 @@ import difflib
 from typing import Any
 
 from solvers.errors import InputError
-from tasks.complexity import Complexity
 from tasks.experiment import AbstractExperiment
-from tasks.interpolation import Interpolation
-from tasks.lipschitz_monte_carlo import LipschitzMonteCarlo
-from tasks.memorizer_robustness import MemorizerRobustness
-from tasks.shifts_experiment import Shifts
+from tasks.experiments.complexity import Complexity
+from tasks.experiments.interpolation import Interpolation
+from tasks.experiments.lipschitz_monte_carlo import LipschitzMonteCarlo
+from tasks.experiments.memorizer_robustness import MemorizerRobustness
+from tasks.experiments.shifts import Shifts
 
 __all__ = ["EXPERIMENTS", "experiment_named"]
 

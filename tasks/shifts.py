@@ -67,15 +67,11 @@ def shifted_patterns(
     return images, np.repeat([0, 1], patterns * positions)
 
 
-def named_shifts(
-    arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None
-) -> tuple[Any, Any]:
+def named_shifts(arguments: list[str], seed: int, rng: np.random.Generator, data_dir: str | None) -> tuple[Any, Any]:
     """Shifted random patterns by name: `shifts:K,H,W,C,noise`, 8 patterns a class of 16 x 16 when left out."""
     del data_dir
     (patterns, height, width, channels), noise = _read_sizes(arguments)
-    return shifted_patterns(
-        rng, patterns=patterns, height=height, width=width, channels=channels, noise=noise
-    )
+    return shifted_patterns(rng, patterns=patterns, height=height, width=width, channels=channels, noise=noise)
 
 
 def named_shape(arguments: list[str]) -> tuple[int, int, int]:

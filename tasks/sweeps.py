@@ -1,15 +1,15 @@
 """Study files: TOML, checked by pydantic, expanded to trials.
 
-    name = "overview"
-    seed = 1
-    [sweeps.lipschitz]
-    experiment = "lipschitz-monte-carlo"
-    replicates = 100
-    [sweeps.lipschitz.grid]
-    d = [2, 3, 4]                            # a list is an axis of the grid
-    N = {start = 16, stop = 64, step = 16}   # so is a range; the stop is included
-    [sweeps.lipschitz.fixed]
-    bias = "normal"                          # one value for all cells
+name = "overview"
+seed = 1
+[sweeps.lipschitz]
+experiment = "lipschitz-monte-carlo"
+replicates = 100
+[sweeps.lipschitz.grid]
+d = [2, 3, 4]                            # a list is an axis of the grid
+N = {start = 16, stop = 64, step = 16}   # so is a range; the stop is included
+[sweeps.lipschitz.fixed]
+bias = "normal"                          # one value for all cells
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def ray_runtime() -> Iterator[None]:
         warnings.simplefilter("ignore")  # Ray's own imports
         import ray
 
-        from cluster.ray_runtime import connect, disconnect
+        from cluster.execution.ray_runtime import connect, disconnect
 
         connect(None, 2)
     yield

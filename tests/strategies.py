@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from solvers.domains import Box, Domain, WholeSpace
-from solvers.networks import ReluNetwork
+from solvers.networks.relu import ReluNetwork
+from solvers.problems.domains import Box, Domain, WholeSpace
 
 __all__ = [
     "DETERMINISTIC",

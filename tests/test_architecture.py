@@ -75,8 +75,8 @@ def test_every_package_is_listed_for_the_build() -> None:
 def _classes_below(package_name: str, base: type) -> set[type]:
     package = importlib.import_module(package_name)
     found: set[type] = set()
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package_name}.{info.name}")
+    for info in pkgutil.walk_packages(package.__path__, f"{package_name}."):
+        module = importlib.import_module(info.name)
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, base) and not inspect.isabstract(kind) and kind.__module__ == module.__name__:
                 found.add(kind)
@@ -101,7 +101,7 @@ def test_every_experiment_is_registered_and_says_what_it_measures() -> None:
     from tasks.experiment import AbstractExperiment
     from tasks.registry import EXPERIMENTS
 
-    assert _classes_below("tasks", AbstractExperiment) == {type(e) for e in EXPERIMENTS.values()}
+    assert _classes_below("tasks.experiments", AbstractExperiment) == {type(e) for e in EXPERIMENTS.values()}
     for name, experiment in EXPERIMENTS.items():
         assert experiment.name == name
         assert experiment.summary

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from solvers.problems import LipschitzProblem
+from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["CertificateChecker", "Check"]
 

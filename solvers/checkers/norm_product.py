@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from solvers.arithmetic.norms import FloatArray, dual_exponent, parse_exponent
+from solvers.arithmetic.rationals import DyadicArray, norm_above, norm_at_most, power_above
 from solvers.checkers._base import Check
-from solvers.exact_arithmetic import DyadicArray, norm_above, norm_at_most, power_above
-from solvers.norms import FloatArray, dual_exponent, parse_exponent
-from solvers.problems import LipschitzProblem
+from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["check_norm_product", "spectral_norm_at_most"]
 

@@ -19,9 +19,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.facets import BoundedPiece
-from solvers.norms import FloatArray, vector_norm
-from solvers.witnesses import rounding_slack
+from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.problems.facets import BoundedPiece
+from solvers.problems.witnesses import rounding_slack
 
 __all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "propagate"]
 

@@ -1,6 +1,6 @@
 """Replays lists of linear regions: every region is where it is said to be, and no neighbour is missing from the list.
 
-On every bounded piece of the domain (`solvers.facets`), in rational arithmetic:
+On every bounded piece of the domain (`solvers.problems.facets`), in rational arithmetic:
 
 - the point of a region lies strictly inside the box and on the side of every kink that its pattern says;
 - the gradient of the pattern is no longer than the bound;
@@ -21,11 +21,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from solvers.arithmetic.rationals import norm_at_most
 from solvers.checkers._base import Check
 from solvers.checkers.exact_programs import facet_points, value_at
-from solvers.exact_arithmetic import norm_at_most
-from solvers.facets import BoundedPiece, bounded_pieces
-from solvers.problems import LipschitzProblem
+from solvers.problems.facets import BoundedPiece, bounded_pieces
+from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["check_region_list"]
 

@@ -1,6 +1,6 @@
 """Replays trees of splits: the leaves cover every piece of the domain, and each is shown to be harmless.
 
-A certificate holds for every bounded piece (`solvers.facets`) a binary tree over partial activation patterns. A node
+A certificate holds for every bounded piece (`problems.facets`) a binary tree over partial activation patterns. A node
 needs nothing below it when
 
 - ranges propagated anew (`outward_ranges`) leave it no linear region, or bound its gradients by the claim;
@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arithmetic.rationals import DyadicArray, norm_at_most
 from solvers.checkers._base import Check
 from solvers.checkers.outward_ranges import Nodes, PieceNetwork, gradients_are_short, propagate
-from solvers.exact_arithmetic import DyadicArray, norm_at_most
-from solvers.facets import bounded_pieces
-from solvers.problems import LipschitzProblem
+from solvers.problems.facets import bounded_pieces
+from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["check_search_tree"]
 

@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from solvers.arithmetic.rationals import norm_at_most
 from solvers.checkers._base import Check
-from solvers.exact_arithmetic import norm_at_most
-from solvers.problems import LipschitzProblem
-from solvers.witnesses import exact_gradient
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.witnesses import exact_gradient
 
 __all__ = ["check_shallow_cells", "count_cells"]
 

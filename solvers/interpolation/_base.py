@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError, SoundnessError
-from solvers.interpolants import BuiltNetwork, Interpolant
-from solvers.problems import InterpolationProblem
+from solvers.problems.interpolants import BuiltNetwork, Interpolant
+from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["AbstractInterpolator", "Construction", "check_first_layer", "detected_classes"]
 

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.conv_threshold_networks import ConvThresholdNetwork
+from solvers.bits.correlations import Method, complement
+from solvers.bits.maps import packed_features
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
-from solvers.interpolation.conv_features import packed_features
-from solvers.interpolation.correlations import Method, complement
-from solvers.interpolation.orbits import as_images, check_shape, find_orbits, refuse_translated_classes
-from solvers.interpolation.second_layers import build_second_layer
-from solvers.problems import InterpolationProblem
+from solvers.interpolation.orbit_layer import build_second_layer
+from solvers.networks.conv_threshold import ConvThresholdNetwork
+from solvers.problems.orbits import as_images, check_shape, find_orbits, refuse_translated_classes
+from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["Convolutional"]
 

@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.compiled import compiled
-from solvers.interpolation.bit_features import Words
-from solvers.interpolation.bit_instructions import LANES, lanes_below, popcount
-from solvers.threads import Crew
+from solvers.arithmetic.compiled import compiled
+from solvers.arithmetic.threads import Crew
+from solvers.bits.features import Words
+from solvers.bits.instructions import LANES, lanes_below, popcount
 
 __all__ = ["ClassTask", "Covered", "count_firing", "cover_class"]
 
@@ -69,9 +69,7 @@ class _Memory(NamedTuple):
     used: Whole
 
 
-def cover_class(
-    blocks: Words, first: int, last: int, valid: Words, order: Whole, threads: int = 1
-) -> Covered:
+def cover_class(blocks: Words, first: int, last: int, valid: Words, order: Whole, threads: int = 1) -> Covered:
     """Second-layer neurons that cover the class in blocks first..last-1 and are silent on all other points.
 
     Args:

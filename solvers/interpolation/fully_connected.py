@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from solvers.errors import InputError
-from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
-from solvers.interpolation.bit_features import (
+from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.threads import allowed_threads, spread
+from solvers.bits.features import (
     Words,
     block_rows,
     block_words,
@@ -21,14 +21,14 @@ from solvers.interpolation.bit_features import (
     unpack_words,
     valid_bits,
 )
-from solvers.interpolation.bit_instructions import LANES
+from solvers.bits.instructions import LANES
+from solvers.errors import InputError
+from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
 from solvers.interpolation.covering_layer import ClassTask, Covered, cover_class
 from solvers.interpolation.relu_layer import cover_with_relu, relu_features
-from solvers.norms import FloatArray
-from solvers.problems import InterpolationProblem
-from solvers.relu_classifiers import ReluClassifier
-from solvers.threads import allowed_threads, spread
-from solvers.threshold_networks import ThresholdNetwork
+from solvers.networks.relu_classifier import ReluClassifier
+from solvers.networks.threshold import ThresholdNetwork
+from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["Activation", "FullyConnected"]
 

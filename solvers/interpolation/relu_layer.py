@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
-from solvers.norms import FloatArray
 
 __all__ = ["ReluDetector", "cover_with_relu", "relu_features"]
 

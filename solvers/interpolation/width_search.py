@@ -21,8 +21,8 @@ from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
+from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
-from solvers.norms import FloatArray
 
 __all__ = ["LeastWidth", "Restart", "Round", "Rounds", "SearchState", "Tally", "WidthSearch", "width_grid"]
 
@@ -236,9 +236,7 @@ class WidthSearch:
                 high, biases = middle, kept
         return high
 
-    def _screen(
-        self, width: int, biases: list[float], state: SearchState
-    ) -> Asking[tuple[float | None, list[float]]]:
+    def _screen(self, width: int, biases: list[float], state: SearchState) -> Asking[tuple[float | None, list[float]]]:
         """A maximal bias that looks good at this width or None, and those worth trying at narrower ones.
 
         After a first look at each, the most promising one is tried on until it looks good or bad. Where a width is

@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from solvers.budget import Budget
-from solvers.domains import Domain
 from solvers.errors import SoundnessError, UnsupportedProblemError
-from solvers.problems import LipschitzProblem
-from solvers.results import LipschitzBounds, Status
+from solvers.problems.budget import Budget
+from solvers.problems.domains import Domain
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import LipschitzBounds, Status
 
 __all__ = ["AbstractLipschitzSolver", "Gives"]
 

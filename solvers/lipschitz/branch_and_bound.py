@@ -1,7 +1,7 @@
 """Exact constants by branch and bound over activation patterns: any depth, any p, on boxes and on all of R^d.
 
-A best-first queue holds nodes of all bounded pieces (`solvers.facets`). Each round expands the nodes with the largest
-bounds (`search_nodes.expand`, a pure function) and drops what cannot beat the incumbent. A node leaves the search only
+A best-first queue holds nodes of all bounded pieces (`problems.facets`). Each round expands the nodes with the largest
+bounds (`search.nodes.expand`, a pure function) and drops what cannot beat the incumbent. A node leaves the search only
 by a proof: its bound, or multipliers that show it empty. So whenever the search stops, the largest bound among open
 nodes, leaves without a witness and dropped nodes is an upper bound, and every gradient with a proved witness a lower.
 
@@ -23,20 +23,20 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.budget import Budget, Deadline
-from solvers.domains import Box, WholeSpace
-from solvers.facets import BoundedPiece, each_piece
+from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.arithmetic.threads import process_threads
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.norm_product import norm_product_bound, norm_product_certificate
 from solvers.lipschitz.sampling import draw_points
-from solvers.norms import FloatArray, vector_norm
-from solvers.problems import LipschitzProblem
-from solvers.results import Certificate, LipschitzBounds, Status, Witness
-from solvers.threads import process_threads
-from solvers.witnesses import gradients_at, rounding_slack, witness_bound
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.facets import BoundedPiece, each_piece
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
+from solvers.problems.witnesses import gradients_at, rounding_slack, witness_bound
 
 if TYPE_CHECKING:
-    from solvers.lipschitz.search_tree import Leaf
+    from solvers.lipschitz.search.proofs import Leaf
 
 __all__ = ["BranchAndBound"]
 
@@ -83,7 +83,7 @@ class _Proofs:
             self.leaves.clear()
 
     def certificate(self) -> Certificate | None:
-        from solvers.lipschitz.search_tree import tree_of
+        from solvers.lipschitz.search.proofs import tree_of
 
         if not self.kept:
             return None
@@ -158,9 +158,9 @@ class BranchAndBound(AbstractLipschitzSolver):
         stop: NDArray[np.int8],
     ) -> tuple[float, bool, dict[str, float], Certificate | None]:
         """Upper bound, whether the search came to its end, statistics, certificate."""
-        from solvers.lipschitz.directions import dual_directions
-        from solvers.lipschitz.search_nodes import Expansion, Node, PieceArrays, expand, root_node
-        from solvers.lipschitz.search_tree import BOUNDED, Leaf
+        from solvers.lipschitz.bounds.directions import dual_directions
+        from solvers.lipschitz.search.nodes import Expansion, Node, PieceArrays, expand, root_node
+        from solvers.lipschitz.search.proofs import BOUNDED, Leaf
 
         pieces: list[BoundedPiece] = []
         slack = rounding_slack(problem.network, problem.dual_p)

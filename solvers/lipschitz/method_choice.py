@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solvers.domains import WholeSpace
-from solvers.problems import LipschitzProblem
+from solvers.problems.domains import WholeSpace
+from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["MOST_SEARCHED", "Choice", "Size", "choose", "propagation_work", "size_of", "vertex_signs"]
 
@@ -44,7 +44,7 @@ class Size:
     Attributes:
         inputs: d.
         widths: neurons of every hidden layer.
-        pieces: bounded pieces that stand for the domain (`solvers.facets`).
+        pieces: bounded pieces that stand for the domain (`solvers.problems.facets`).
         undecided: hidden neurons that change sign on the domain, as far as is known; at most all of them.
     """
 

@@ -1,7 +1,7 @@
 """Exact constants for p = 1 and p = inf by mixed-integer programs: any depth, on boxes and on all of R^d.
 
 For p = 1 the constant is the largest of the 2d values max +-d_k f, for p = inf the largest ||grad f||_1; both are
-linear in the model of `big_m_model`, on every bounded piece of the domain (`solvers.facets`).
+linear in the model of `big_m_model`, on every bounded piece of the domain (`solvers.problems.facets`).
 
 A solver's optimum is a lower bound only once its pattern has a proved interior, at a point that passes
 `witness_bound`. A pattern without one is cut off, with all that share the reason, and the program is solved again
@@ -19,20 +19,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.budget import Budget, Deadline
-from solvers.domains import Box, WholeSpace
-from solvers.facets import bounded_pieces
+from solvers.arithmetic.norms import vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.big_m_model import GradientModel, Objective
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.mip_backends import check_backend, run_program
 from solvers.lipschitz.norm_product import norm_product_bound
-from solvers.lipschitz.strict_interior import Conflict, judge_pattern
-from solvers.norms import vector_norm
-from solvers.problems import LipschitzProblem
-from solvers.regions import ActivationPattern
-from solvers.results import LipschitzBounds, Status, Witness
-from solvers.witnesses import rounding_slack, witness_bound
+from solvers.lipschitz.programs.backends import check_backend, run_program
+from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
+from solvers.lipschitz.programs.strict_interior import Conflict, judge_pattern
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.facets import bounded_pieces
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.regions import ActivationPattern
+from solvers.problems.results import LipschitzBounds, Status, Witness
+from solvers.problems.witnesses import rounding_slack, witness_bound
 
 __all__ = ["MixedInteger"]
 

@@ -14,14 +14,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.budget import Budget
-from solvers.domains import Box, WholeSpace
+from solvers.arithmetic.norms import check_exponent, dual_exponent, vector_norm
+from solvers.arithmetic.operator_norms import operator_norm_bound, operator_norm_rules, spectral_bound
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.networks import ReluNetwork
-from solvers.norms import check_exponent, dual_exponent, vector_norm
-from solvers.operator_norms import operator_norm_bound, operator_norm_rules, spectral_bound
-from solvers.problems import LipschitzProblem
-from solvers.results import Certificate, LipschitzBounds, Status
+from solvers.networks.relu import ReluNetwork
+from solvers.problems.budget import Budget
+from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, LipschitzBounds, Status
 
 __all__ = ["NormProduct", "norm_product_bound", "norm_product_certificate"]
 

@@ -9,13 +9,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from solvers.budget import Budget, Deadline
-from solvers.domains import Box, WholeSpace
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.method_choice import MOST_PROPAGATION, MOST_SEARCHED, Choice, choose, propagation_work, size_of
 from solvers.lipschitz.propagation import undecided_neurons
-from solvers.problems import LipschitzProblem
-from solvers.results import LipschitzBounds, Status
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import LipschitzBounds, Status
 
 __all__ = ["Portfolio"]
 

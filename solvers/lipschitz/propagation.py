@@ -1,7 +1,7 @@
 """Upper bounds from propagation: ranges of pre-activations decide neurons, ranges of the Jacobian bound gradients.
 
 On a box the ranges hold there; a global constant is the largest bound over the homogenised facets. The kernels, and
-the papers they follow, are in `propagation_kernels`; branch and bound uses the same ones on parts of the domain.
+the papers they follow, are in `bounds.ranges`; branch and bound uses the same ones on parts of the domain.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.budget import Budget, Deadline
-from solvers.domains import Box, WholeSpace
-from solvers.facets import each_piece
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.norm_product import norm_product_bound
-from solvers.problems import LipschitzProblem
-from solvers.results import LipschitzBounds, Status
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.facets import each_piece
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import LipschitzBounds, Status
 
 __all__ = ["Propagation", "propagation_bound", "undecided_neurons"]
 
 
 def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = None) -> float:
     """A proved upper bound of Lip_p(f; X), rounded upward; inf for L = 0 and where the deadline passes first."""
-    from solvers.lipschitz.directions import dual_directions
-    from solvers.lipschitz.search_nodes import PieceArrays, root_node
+    from solvers.lipschitz.bounds.directions import dual_directions
+    from solvers.lipschitz.search.nodes import PieceArrays, root_node
 
     if problem.network.depth == 0:
         return np.inf
@@ -41,7 +41,7 @@ def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = Non
 
 def undecided_neurons(problem: LipschitzProblem) -> int:
     """Hidden neurons that propagated ranges leave undecided on a domain that is its own bounded piece."""
-    from solvers.lipschitz.search_nodes import PieceArrays, root_node
+    from solvers.lipschitz.search.nodes import PieceArrays, root_node
 
     (piece,) = each_piece(problem)
     nodes = root_node([PieceArrays.of(piece, None)], 0, -np.inf, np.inf).nodes

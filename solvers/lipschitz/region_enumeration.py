@@ -1,8 +1,8 @@
 """Exact constants by enumeration of all linear regions: any depth, every p in one pass, few inputs.
 
-A bounded piece of the problem (`region_pieces`) is subdivided neuron by neuron, layer by layer, and the gradient of
-every region that comes out is measured. How cells are cut is told in `region_kernels`, how signs are made certain in
-`region_geometry`; nothing depends on a tolerance.
+A bounded piece of the problem (`regions.pieces`) is subdivided neuron by neuron, layer by layer, and the gradient of
+every region that comes out is measured. How cells are cut is told in `regions.kernels`, how signs are made certain in
+`regions.geometry`; nothing depends on a tolerance.
 
 Source: Berzins 2023 for subdivision through signs at vertices; the constant is the longest gradient (design, 2.3).
 """
@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from solvers.budget import Budget, Deadline
-from solvers.domains import Box, Domain, WholeSpace
-from solvers.exact_arithmetic import DyadicArray
-from solvers.facets import BoundedPiece, bounded_pieces
+from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.arithmetic.rationals import DyadicArray
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.norm_product import norm_product_bound
-from solvers.lipschitz.region_pieces import Piece, region_pieces
-from solvers.norms import FloatArray, vector_norm
-from solvers.problems import LipschitzProblem
-from solvers.results import Certificate, LipschitzBounds, Status, Witness
-from solvers.witnesses import exact_gradient, gradients_at, rounding_slack, witness_bound
+from solvers.lipschitz.regions.pieces import Piece, region_pieces
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.facets import BoundedPiece, bounded_pieces
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
+from solvers.problems.witnesses import exact_gradient, gradients_at, rounding_slack, witness_bound
 
 if TYPE_CHECKING:
-    from solvers.lipschitz.region_state import Record
-    from solvers.lipschitz.region_stream import RegionStream
+    from solvers.lipschitz.regions.state import Record
+    from solvers.lipschitz.regions.stream import RegionStream
 
 __all__ = ["MOST_INPUTS", "RegionEnumeration"]
 
@@ -136,8 +136,8 @@ class RegionEnumeration(AbstractLipschitzSolver):
         self, case: _Case, budget: Budget, deadline: Deadline, rng: np.random.Generator
     ) -> tuple[dict[float, float], dict[str, float], bool, Certificate | None]:
         """Upper bound for every dual exponent, statistics, whether all regions were met, certificate."""
-        from solvers.lipschitz.region_state import DONE, IMPROVED, PAUSED
-        from solvers.lipschitz.region_stream import RegionStream, new_record
+        from solvers.lipschitz.regions.state import DONE, IMPROVED, PAUSED
+        from solvers.lipschitz.regions.stream import RegionStream, new_record
 
         any_problem = next(iter(case.problems.values()))
         slack = {q: rounding_slack(any_problem.network, q) for q in case.problems}
@@ -291,7 +291,7 @@ def _list_regions(stream: RegionStream, listed: dict[str, Any], most: int) -> bo
 
 def _vanishes_on(piece: Piece, deadline: Deadline) -> bool:
     """Whether all gradients are exactly 0, in rational arithmetic; False where time ends first."""
-    from solvers.lipschitz.region_stream import stream_regions
+    from solvers.lipschitz.regions.stream import stream_regions
 
     matrices = [DyadicArray.of(w) for w in (*reversed(piece.network.weights[1:]), piece.inputs)]
     for region in stream_regions(piece):

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.budget import Budget
-from solvers.domains import Box, Domain, WholeSpace
+from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.networks import ReluNetwork
-from solvers.norms import FloatArray, vector_norm
-from solvers.problems import LipschitzProblem
-from solvers.results import LipschitzBounds, Status
-from solvers.witnesses import gradients_at, witness_bound
+from solvers.networks.relu import ReluNetwork
+from solvers.problems.budget import Budget
+from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import LipschitzBounds, Status
+from solvers.problems.witnesses import gradients_at, witness_bound
 
 __all__ = ["Sampling", "draw_points"]
 

@@ -1,7 +1,7 @@
 """Exact constants of shallow networks: every cell of the hyperplane arrangement, through its vertices.
 
 Sources: Zaslavsky 1975 for the number of cells; the gradient on a cell is sum over active j of v_j w_j ([DFGSV25],
-section 2). How each cell is met once is told in `cell_enumeration`.
+section 2). How each cell is met once is told in `shallow.cell_enumeration`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from solvers.budget import Budget, Deadline
-from solvers.domains import Box, Domain, WholeSpace
+from solvers.arithmetic.norms import dual_exponent, scalar_norm, vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.cell_certificates import cell_certificate
-from solvers.lipschitz.cell_enumeration import Arrangement, CellBatch, cells
-from solvers.lipschitz.exact_cells import exact_cells
-from solvers.lipschitz.incumbents import Champion, Incumbents
-from solvers.lipschitz.interior_points import point_in_cell
 from solvers.lipschitz.norm_product import norm_product_bound
-from solvers.lipschitz.shallow import shallow_form
-from solvers.lipschitz.shallow_cases import (
+from solvers.lipschitz.shallow.cases import (
     Case,
     ExactCell,
     arrangements_of,
@@ -34,10 +27,17 @@ from solvers.lipschitz.shallow_cases import (
     exact_cell_gradient,
     to_inputs,
 )
-from solvers.norms import dual_exponent, scalar_norm, vector_norm
-from solvers.problems import LipschitzProblem
-from solvers.results import Certificate, LipschitzBounds, Status, Witness
-from solvers.witnesses import rounding_slack
+from solvers.lipschitz.shallow.cell_enumeration import Arrangement, CellBatch, cells
+from solvers.lipschitz.shallow.certificates import cell_certificate
+from solvers.lipschitz.shallow.exact_cells import exact_cells
+from solvers.lipschitz.shallow.form import shallow_form
+from solvers.lipschitz.shallow.incumbents import Champion, Incumbents
+from solvers.lipschitz.shallow.interior_points import point_in_cell
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
+from solvers.problems.witnesses import rounding_slack
 
 __all__ = ["VertexEnumeration"]
 
@@ -56,7 +56,7 @@ class VertexEnumeration(AbstractLipschitzSolver):
 
     Attributes:
         device: torch device of the tensor work. Results on the CPU are the same bits whatever the batch.
-        certified: list the cells as a certificate beside every constant, where `cell_certificates` can.
+        certified: list the cells as a certificate beside every constant, where `shallow.certificates` can.
     """
 
     device: str = "cpu"

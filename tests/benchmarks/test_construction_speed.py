@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from solvers.interpolation.bit_features import unpack_words
+from solvers.bits.features import unpack_words
 from solvers.interpolation.fully_connected import FullyConnected
-from solvers.problems import InterpolationProblem
+from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from solvers.interpolation.conv_features import PackedMaps, packed_features
-from solvers.interpolation.correlations import faster_method, least_products
-from solvers.interpolation.fourier_correlations import fourier_batch
-from solvers.interpolation.second_layers import build_second_layer
+from solvers.bits.correlations import faster_method, least_products
+from solvers.bits.fourier_correlations import fourier_batch
+from solvers.bits.maps import PackedMaps, packed_features
+from solvers.interpolation.orbit_layer import build_second_layer
 
 pytestmark = pytest.mark.benchmark
 
@@ -95,7 +95,7 @@ def test_digits_second_layers_against_a_dense_product_for_every_candidate(record
 def test_shifts_cost_what_their_patterns_cost(record_property):
     """All 256 translates of 32 patterns against the 32 patterns: the second layers are built from the orbits alone."""
     from solvers.interpolation.convolutional import Convolutional
-    from solvers.problems import InterpolationProblem
+    from solvers.problems.questions import InterpolationProblem
     from tasks.shifts import shifted_patterns
 
     points, labels = shifted_patterns(np.random.default_rng(0), patterns=16, height=16, width=16)

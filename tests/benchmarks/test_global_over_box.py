@@ -1,6 +1,6 @@
 """Global constants against those on [-1, 1]^d: at most 2d + 2 times the time, and never less.
 
-A global problem is one box and 2d facets of the homogenised network (`solvers.facets`), so 2d + 2 is what it may take.
+A global problem is one box and 2d facets of the homogenised network (`problems.facets`), so 2d + 2 is what it may take.
 Medians over seeds of the ratio of two times in one run; no other method stands beside them.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers.domains import WholeSpace
+from solvers.problems.domains import WholeSpace
+from solvers.problems.results import Status
 from solvers.registry import lipschitz_solver_named
-from solvers.results import Status
 from tests.benchmarks.test_lipschitz_table import Row, problem, warm_up
 
 pytestmark = pytest.mark.benchmark

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from solvers.budget import Budget
-from solvers.domains import Box
-from solvers.norms import exponent_label
-from solvers.problems import LipschitzProblem
+from solvers.arithmetic.norms import exponent_label
+from solvers.problems.budget import Budget
+from solvers.problems.domains import Box
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import LipschitzBounds, Status
 from solvers.registry import lipschitz_solver_named
-from solvers.results import LipschitzBounds, Status
 from tasks.ensembles import draw_network
 from tasks.seeding import RandomStreams
 

@@ -13,10 +13,10 @@ import time
 
 import pytest
 
-from solvers.budget import Budget
+from solvers.arithmetic.norms import exponent_label
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.mixed_integer import MixedInteger
-from solvers.norms import exponent_label
+from solvers.problems.budget import Budget
 from tests.benchmarks.test_lipschitz_table import Row, problem, warm_up
 
 pytestmark = pytest.mark.benchmark

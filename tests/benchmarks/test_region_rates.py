@@ -15,11 +15,11 @@ import time
 import numpy as np
 import pytest
 
-from solvers.domains import Box
 from solvers.lipschitz.region_enumeration import RegionEnumeration
-from solvers.problems import LipschitzProblem
-from solvers.results import Status
-from tests.lp_enumeration import regions
+from solvers.problems.domains import Box
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Status
+from tests.references.lp_enumeration import regions
 from tests.strategies import gaussian_network
 
 pytestmark = pytest.mark.benchmark

@@ -12,13 +12,13 @@ import time
 import numpy as np
 import pytest
 
-from solvers.domains import WholeSpace
+from solvers.arithmetic.norms import dual_exponent
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
-from solvers.norms import dual_exponent
-from solvers.problems import LipschitzProblem
+from solvers.problems.domains import WholeSpace
+from solvers.problems.questions import LipschitzProblem
 from tasks.ensembles import draw_network
 from tasks.seeding import RandomStreams
-from tests.lp_enumeration import lipschitz_by_lp
+from tests.references.lp_enumeration import lipschitz_by_lp
 
 pytestmark = pytest.mark.benchmark
 

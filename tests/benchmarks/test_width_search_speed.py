@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.least_width import find_least_width
+from cluster.execution.least_width import find_least_width
 from solvers.interpolation.width_search import WidthSearch
 from tasks.constructions import ConstructionChoice
 from tasks.data_sets import load_problem

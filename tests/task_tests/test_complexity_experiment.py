@@ -12,13 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from solvers.complexity.measure import measure_complexity
 from solvers.errors import InputError
-from solvers.interpolation.complexity import measure_complexity
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import width_grid
-from tasks.complexity import LARGEST_WIDTH, WIDTH_RATIO, Complexity, ComplexityConfig, nested_sample, questions
 from tasks.data_sets import load_problem
 from tasks.experiment import Measurement, RunContext, Trial
+from tasks.experiments.complexity import (
+    LARGEST_WIDTH,
+    WIDTH_RATIO,
+    Complexity,
+    ComplexityConfig,
+    nested_sample,
+    questions,
+)
 from tasks.sweeps import expand, load_study, parse_study
 
 EXPERIMENT = Complexity()
@@ -42,9 +49,7 @@ def frame(batch: Sequence[Trial]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def grown() -> pd.DataFrame:
-    return frame(
-        trials(2, {"restarts": 2, "constant": 0.4}, data=[BLOBS, "moons:1000,0.1"], samples=[30, 100, 900])
-    )
+    return frame(trials(2, {"restarts": 2, "constant": 0.4}, data=[BLOBS, "moons:1000,0.1"], samples=[30, 100, 900]))
 
 
 def test_balls_stay_where_the_structure_is_simple_and_grow_where_it_is_not(grown: pd.DataFrame) -> None:

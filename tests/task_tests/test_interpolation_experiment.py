@@ -16,7 +16,7 @@ from solvers.errors import InputError
 from solvers.interpolation.fully_connected import FullyConnected
 from tasks.data_sets import load_problem
 from tasks.experiment import Measurement, RunContext, Trial
-from tasks.interpolation import Interpolation, InterpolationConfig
+from tasks.experiments.interpolation import Interpolation, InterpolationConfig
 from tasks.statistics import wilson_share
 from tasks.sweeps import expand, parse_study
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from solvers.bits.features import unpack_words
 from solvers.errors import InputError
-from solvers.interpolation.bit_features import unpack_words
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
-from solvers.problems import InterpolationProblem
-from tasks import interpolation_pictures
+from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_problem
-from tasks.interpolation_pictures import interpolation_figure, picture_shape
+from tasks.figures.axes import pictures as interpolation_pictures
+from tasks.figures.pictures import interpolation_figure, picture_shape
 
 
 def counts(network: Any, points: np.ndarray) -> np.ndarray:

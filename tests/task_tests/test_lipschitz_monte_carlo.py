@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from solvers.domains import Box, WholeSpace
+from solvers.arithmetic.norms import dual_exponent
 from solvers.errors import InputError
-from solvers.networks import ReluNetwork
-from solvers.norms import dual_exponent
-from tasks import lipschitz_monte_carlo
+from solvers.networks.relu import ReluNetwork
+from solvers.problems.domains import Box, WholeSpace
 from tasks.ensembles import draw_network
 from tasks.experiment import Measurement, RunContext, Trial
-from tasks.lipschitz_monte_carlo import (
+from tasks.experiments import lipschitz_monte_carlo
+from tasks.experiments.lipschitz_monte_carlo import (
     LipschitzConfig,
     LipschitzMonteCarlo,
     exponents,
@@ -27,8 +27,8 @@ from tasks.lipschitz_monte_carlo import (
     theory_exponent,
 )
 from tasks.sweeps import expand, parse_study
-from tests.instances import Instance, instances
-from tests.lp_enumeration import lipschitz_by_lp
+from tests.references.instances import Instance, instances
+from tests.references.lp_enumeration import lipschitz_by_lp
 from tests.strategies import P_VALUES
 
 EXPERIMENT = LipschitzMonteCarlo()

@@ -13,7 +13,7 @@ import pytest
 from solvers.errors import InputError
 from tasks.data_sets import load_problem
 from tasks.experiment import Measurement, RunContext, Trial
-from tasks.memorizer_robustness import MemorizerRobustness, RobustnessConfig
+from tasks.experiments.memorizer_robustness import MemorizerRobustness, RobustnessConfig
 from tasks.sweeps import expand, parse_study
 
 EXPERIMENT = MemorizerRobustness()
@@ -50,7 +50,7 @@ def test_two_points_on_a_line_have_the_constant_that_can_be_written_down() -> No
 
 def test_no_label_changes_within_the_proved_radius_and_slopes_stay_below_the_bound() -> None:
     from solvers.interpolation.fully_connected import FullyConnected
-    from solvers.relu_classifiers import ReluClassifier
+    from solvers.networks.relu_classifier import ReluClassifier
 
     (trial, *_) = trials(1, {"data": "moons:100", "max_bias": 1.0}, width=[60])
     for t in trials(6, {"data": "moons:100", "max_bias": 1.0}, width=[60]):

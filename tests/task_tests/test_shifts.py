@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from solvers.errors import InputError
-from solvers.interpolation.orbits import find_orbits
+from solvers.problems.orbits import find_orbits
 from tasks.data_sets import load_data_set
 from tasks.experiment import RunContext
+from tasks.experiments.shifts import Shifts, ShiftsConfig
 from tasks.registry import EXPERIMENTS
 from tasks.shifts import shifted_patterns
-from tasks.shifts_experiment import Shifts, ShiftsConfig
 from tasks.sweeps import expand, load_study, parse_study
-from tests.convolution_by_definition import translations
+from tests.references.convolution_by_definition import translations
 
 SMALL = {
     "name": "small",

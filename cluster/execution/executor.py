@@ -1,0 +1,51 @@
+"""The interface of an executor: batches go in, summaries come out in any order."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from cluster.execution.scheduling import Batch
+from cluster.execution.worker import BatchSummary
+from tasks.experiment import AbstractExperiment, RunContext
+from tracking.parts import RunFolder
+
+__all__ = ["AbstractExecutor"]
+
+
+class AbstractExecutor(abc.ABC):
+    """Where batches run. Used as a context: entering starts the workers and warms them up, leaving ends them."""
+
+    workers: int
+
+    @abc.abstractmethod
+    def start(self, experiments: Sequence[AbstractExperiment[Any]]) -> None:
+        """Start the workers; when this returns they have imported and compiled what the experiments need."""
+
+    @abc.abstractmethod
+    def run(
+        self,
+        batches: Sequence[Batch],
+        experiments: dict[str, AbstractExperiment[Any]],
+        folder: RunFolder,
+        context: RunContext,
+    ) -> Iterator[BatchSummary]:
+        """Compute batches, a bounded number at a time; one summary for each.
+
+        Raises:
+            StorageError: a part could not be written.
+        """
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End what this executor started, and nothing else."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,179 @@
+"""Drives a width search: rounds of restarts to a pool of workers, progress to standard error."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from cluster.execution.restart_pool import AbstractRestartPool, LocalPool, OutOfTimeError, RayPool
+from cluster.output.terminal import console, say
+from solvers.interpolation.width_search import LeastWidth, Restart, SearchState, WidthSearch
+from solvers.problems.interpolants import Interpolant
+from solvers.problems.questions import InterpolationProblem
+from tasks.constructions import ConstructionChoice, RestartOutcome, restart_interpolant
+
+__all__ = ["SearchResult", "find_least_width"]
+
+LINE_SECONDS = 10.0
+STAGES = {"screen": "looking for", "certify": "showing wide enough", "refute": "showing too narrow"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchResult:
+    """What a search came to.
+
+    Attributes:
+        found: what was shown.
+        state: how far it went.
+        timed_out: whether the time allowed ended first.
+        interpolant: the smallest of the networks that showed the width; None when no width was shown.
+        restarts: constructions that the search counted.
+        seconds: of the search, without the start of the workers.
+    """
+
+    settings: WidthSearch
+    found: LeastWidth
+    state: SearchState
+    timed_out: bool
+    interpolant: Interpolant | None
+    restarts: int
+    workers: int
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether a width was shown, and the search ended by itself."""
+        return self.found.width is not None and not self.timed_out
+
+    @property
+    def advice(self) -> str:
+        """Why it is not finished and what a user can do, in one sentence."""
+        state, settings = self.state, self.settings
+        if self.found.width is not None:
+            return (
+                f"the time ended after width {self.found.width} was shown to be wide enough and before a narrower one "
+                "was shown not to be: allow more time for that"
+            )
+        if self.timed_out:
+            seen = f"widths up to {state.narrow} look too narrow" if state.narrow else "no width has been judged yet"
+            wide = f" and {state.wide} looks wide enough" if state.wide is not None else ""
+            return f"the time ended before any width was shown to be wide enough ({seen}{wide}): allow more time"
+        return (
+            f"no width up to {settings.largest} was shown to interpolate with probability >= "
+            f"{settings.probability:g}: allow a larger --max-width, other --max-bias, or a lower --probability"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The search in plain JSON types."""
+        settings, found, state = self.settings, self.found, self.state
+        return {
+            "status": "found" if self.finished else ("out-of-time" if self.timed_out else "not-found"),
+            "probability": settings.probability,
+            "confidence": settings.confidence,
+            "max_biases": list(settings.max_biases),
+            "max_width": settings.largest,
+            "least_width_above": found.too_narrow,
+            "least_width_at_most": found.width,
+            "successes": found.successes,
+            "of_restarts": found.restarts,
+            "looks_too_narrow": state.narrow,
+            "looks_wide_enough": state.wide,
+            "restarts": self.restarts,
+            "workers": self.workers,
+            "seconds": self.seconds,
+        }
+
+
+def find_least_width(
+    problem: InterpolationProblem,
+    choice: ConstructionChoice,
+    source: tuple[str, int],
+    settings: WidthSearch,
+    *,
+    executor: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    seconds: float = math.inf,
+) -> SearchResult:
+    """Search the least width on threads of this process or on Ray; the same answer from both, for any workers.
+
+    Args:
+        source: name and seed of the data; the random streams derive from them.
+        executor: "local" or "ray".
+        workers: threads or actors; all CPUs when left out.
+        seconds: time allowed once the workers stand.
+    Raises:
+        InputError: the settings do not fit the data, or no cluster answers.
+    """
+    state = SearchState()
+    shown: dict[Restart, RestartOutcome] = {}
+    timed_out = False
+    pool: AbstractRestartPool
+    if executor == "ray":
+        pool = RayPool(problem, choice, source, workers, address)
+    else:
+        pool = LocalPool(problem, choice, source, workers)
+    with pool, _Display() as display:
+        started = time.monotonic()
+        rounds = settings.rounds(state)
+        try:
+            asked = next(rounds)
+            while True:
+                outcomes = pool.compute(asked, started + seconds)
+                if state.stage == "certify":
+                    shown.update(zip(asked.wanted, outcomes, strict=True))
+                display.show(state, pool.computed, time.monotonic() - started)
+                asked = rounds.send([outcome.interpolates for outcome in outcomes])
+        except StopIteration:
+            pass
+        except OutOfTimeError:
+            timed_out = True
+        elapsed = time.monotonic() - started
+    interpolant = None
+    if state.found.width is not None:
+        fitting = [
+            (outcome.parameters, restart.number, restart)
+            for restart, outcome in shown.items()
+            if outcome.interpolates and restart.width == state.found.width
+        ]
+        interpolant = restart_interpolant(problem, choice, min(fitting)[2], source)
+    return SearchResult(settings, state.found, state, timed_out, interpolant, pool.computed, pool.workers, elapsed)
+
+
+class _Display:
+    """One line that is kept up to date on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._status: Any = None
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._status = console().status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, state: SearchState, restarts: int, seconds: float) -> None:
+        """Say where the search stands."""
+        above = f"above {state.narrow}" if state.narrow else "any"
+        bracket = above if state.wide is None else f"{above}, {state.wide} looks wide enough"
+        rate = restarts / seconds if seconds > 0 else 0.0
+        text = (
+            f"{STAGES[state.stage]}: width {state.width} ({bracket}), "
+            f"{restarts} restarts, {rate:.0f} a second, {seconds:.0f} s"
+        )
+        if self._status is not None:
+            self._status.update(text)
+        elif time.monotonic() - self._told > LINE_SECONDS:
+            self._told = time.monotonic()
+            say(text)

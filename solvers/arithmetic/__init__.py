@@ -1,0 +1,1 @@
+"""Numbers: norms, rationals, compiled kernels, threads; knows no network."""

@@ -1,0 +1,87 @@
+"""Operator norms ||W||_{a -> b} = max ||W x||_b over ||x||_a <= 1: exact where they are known, proved above elsewhere.
+
+Exact: a = 1 (the longest column in l_b), b = inf (the longest row in l_{a'}), a = b = 2 (the largest singular value).
+For other pairs computing the norm is NP-hard (Hendrickx and Olshevsky 2010), and upper bounds come from rows and
+Hoelder's inequality, from comparing norms, and from Riesz-Thorin interpolation. All results are rounded upward, by
+enough that `solvers.checkers.norm_product` can prove them again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from solvers.arithmetic.norms import FloatArray, check_exponent, dual_exponent, vector_norm
+
+__all__ = ["operator_norm_bound", "operator_norm_rules", "spectral_bound"]
+
+
+def operator_norm_bound(matrix: FloatArray, source: float, target: float, spectral: float | None = None) -> float:
+    """An upper bound of ||W||_{a -> b}, equal to it (up to rounding) for the exact pairs above.
+
+    Args:
+        matrix: W of shape (m, n).
+        source: a, the exponent on R^n.
+        target: b, the exponent on R^m.
+        spectral: `spectral_bound(matrix)` where it is known already: it takes nearly all of the time.
+    """
+    return min(operator_norm_rules(matrix, source, target, spectral).values())
+
+
+def operator_norm_rules(
+    matrix: FloatArray, source: float, target: float, spectral: float | None = None
+) -> dict[str, float]:
+    """Upper bounds of ||W||_{a -> b} by the rule that proves each.
+
+    "columns": the longest column in l_b, and ||x||_1 <= n^(1 - 1/a) ||x||_a. "rows": the longest row in l_{a'}, and
+    ||y||_b <= m^(1/b) ||y||_inf. "spectral": the largest singular value, norms compared likewise. "hoelder": the rows
+    in l_{a'}, their lengths in l_b. "one-two", "two-inf", "one-inf" (a = b): log-convexity in 1/a between these norms
+    (Riesz-Thorin).
+
+    Args:
+        matrix, source, target, spectral: as for `operator_norm_bound`. A pair with an exact rule has that one alone.
+    """
+    a, b = check_exponent(source), check_exponent(target)
+    w = np.asarray(matrix, dtype=np.float64)
+    m, n = w.shape
+    upward = 1 + (m + n + 16) * 2.0**-50
+    columns = float(vector_norm(w, b, axis=0).max()) * upward  # ||W||_{1 -> b}
+    rows = float(vector_norm(w, dual_exponent(a), axis=1).max()) * upward  # ||W||_{a -> inf}
+    if a == 1:
+        return {"columns": columns}
+    if math.isinf(b):
+        return {"rows": rows}
+    spectral = spectral_bound(w) if spectral is None else spectral
+    if a == 2 and b == 2:
+        return {"spectral": spectral}
+    found = {
+        "hoelder": float(vector_norm(vector_norm(w, dual_exponent(a), axis=1), b)) * upward,
+        "columns": columns * n ** (1 - _inverse(a)) * upward,
+        "rows": rows * m ** _inverse(b) * upward,
+        "spectral": spectral * n ** max(0.0, 0.5 - _inverse(a)) * m ** max(0.0, _inverse(b) - 0.5) * upward,
+    }
+    if a == b:
+        t = _inverse(a)
+        ends = {"one": (1.0, float(np.abs(w).sum(axis=0).max())), "two": (0.5, spectral)}
+        ends["inf"] = (0.0, float(np.abs(w).sum(axis=1).max()))
+        for high, low in (("one", "two"), ("two", "inf"), ("one", "inf")):
+            (start, longer), (end, shorter) = ends[high], ends[low]
+            if end <= t <= start:
+                weight = (t - end) / (start - end)
+                found[f"{high}-{low}"] = longer**weight * shorter ** (1 - weight) * upward
+    return found
+
+
+def spectral_bound(matrix: FloatArray) -> float:
+    """The largest singular value of (m, n), rounded upward by more than a proof in float64 arithmetic loses.
+
+    That proof is a Cholesky decomposition of the Gram matrix of the shorter side k: it loses 2 k (m + n) units in the
+    last place of the square (Rump 2006, theorem 2.3).
+    """
+    m, n = matrix.shape
+    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + (4 * min(m, n) * (m + n) + 64) * 2.0**-52)
+
+
+def _inverse(exponent: float) -> float:
+    return 0.0 if math.isinf(exponent) else 1 / exponent

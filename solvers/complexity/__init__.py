@@ -1,0 +1,1 @@
+"""The problem-adaptive measure of a data set: mutual coverings, distances, mean widths, worst-case counts."""

@@ -1,0 +1,1 @@
+"""Networks in files, one file per format; `models` and `threshold_npz` are their tables."""

@@ -1,0 +1,1 @@
+"""Bounds on all gradients under a partial activation pattern; every method may use them."""

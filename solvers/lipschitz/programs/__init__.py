@@ -1,0 +1,1 @@
+"""Parts of the mixed-integer method: models, backends, what counts as a strict interior."""

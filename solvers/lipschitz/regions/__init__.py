@@ -1,0 +1,1 @@
+"""Parts of region enumeration: linear regions of deep networks in few dimensions."""

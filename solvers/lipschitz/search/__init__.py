@@ -1,0 +1,1 @@
+"""Parts of branch and bound: nodes, the compiled search below a node, proofs."""

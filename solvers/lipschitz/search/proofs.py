@@ -1,0 +1,101 @@
+"""The proofs that a search leaves behind: leaves of a binary tree of splits, each with what shows it harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from solvers.lipschitz.search.subtree import Log
+
+__all__ = ["Leaf", "no_log", "read_log", "room_for", "tree_of"]
+
+# Kinds of leaves.
+BOUNDED, EMPTY_ROWS, CONSTANT = "bounded", "rows", "constant"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A partial pattern that a search is done with.
+
+    Attributes:
+        path: splits from the root of its piece, 2 (layer n + neuron) + (1 if active), n the padded width.
+        kind: "bounded" (propagation shows it empty or its gradients short), "rows" (multipliers of signed
+            pre-activations show it empty), "constant" (the last split is on a pre-activation that is constant, and 0
+            or of the other sign).
+        rows: neurons (layer n + neuron) with a multiplier.
+        multipliers: one for each row; numbers, or fractions as text.
+        loose: the last split was made without tightening ranges since the split before.
+    """
+
+    path: tuple[int, ...]
+    kind: str
+    rows: tuple[int, ...] = ()
+    multipliers: tuple[float | str, ...] = ()
+    loose: bool = False
+
+    @classmethod
+    def exact(cls, path: tuple[int, ...], proof: Sequence[tuple[int, Fraction]]) -> Leaf:
+        """Shown empty by multipliers that are fractions."""
+        return cls(path, EMPTY_ROWS, tuple(row for row, _ in proof), tuple(str(y) for _, y in proof))
+
+
+def no_log() -> Log:
+    """A log that is not written to."""
+    return Log(
+        np.empty(0, np.int32), np.empty((0, 3), np.int64), np.empty(0, np.int32), np.empty(0), np.zeros(3, np.int64)
+    )
+
+
+def room_for(steps: int, neurons: int) -> Log:
+    """A log for about that many splits; the search stops before it is full."""
+    leaves = 8 * steps + 8 * neurons
+    entries = (leaves + 4 * neurons) * (neurons + 1)
+    return Log(
+        np.empty(entries, np.int32),
+        np.empty((leaves, 3), np.int64),
+        np.empty(entries, np.int32),
+        np.empty(entries),
+        np.zeros(3, np.int64),
+    )
+
+
+def read_log(log: Log) -> list[Leaf]:
+    """The leaves that a compiled search wrote down."""
+    leaves, start, row = [], 0, 0
+    for end, last, loose in log.leaves[: log.counts[0]].tolist():
+        path = tuple(log.paths[start:end].tolist())
+        if last > row:
+            rows, multipliers = tuple(log.rows[row:last].tolist()), tuple(log.multipliers[row:last].tolist())
+            leaves.append(Leaf(path, EMPTY_ROWS, rows, multipliers, bool(loose)))
+        else:
+            leaves.append(Leaf(path, BOUNDED))
+        start, row = end, last
+    return leaves
+
+
+def tree_of(leaves: Sequence[Leaf]) -> dict[str, Any]:
+    """The binary tree of the leaves of one piece, in plain JSON types; `checkers.search_tree` says what they mean.
+
+    Returns:
+        `splits`: the tree in preorder, inactive sides first: -1 for a leaf, c = layer n + neuron for a split, -2 - c
+        for one without tightening ranges before; `proofs`: for every leaf that has more than a bound its number in
+        that order, its kind, rows and multipliers.
+    """
+    loose = {leaf.path[:-1] for leaf in leaves if leaf.loose}
+    splits: list[int] = []
+    proofs: list[list[Any]] = []
+    before: tuple[int, ...] = ()
+    for place, leaf in enumerate(sorted(leaves, key=lambda leaf: leaf.path)):
+        shared = next((i for i, (a, b) in enumerate(zip(before, leaf.path, strict=False)) if a != b), -1)
+        for depth in range(shared + 1, len(leaf.path)):
+            neuron = leaf.path[depth] // 2
+            splits.append(-2 - neuron if leaf.path[:depth] in loose else neuron)
+        splits.append(-1)
+        if leaf.kind != BOUNDED:
+            proofs.append([place, leaf.kind, list(leaf.rows), list(leaf.multipliers)])
+        before = leaf.path
+    return {"splits": splits, "proofs": proofs}

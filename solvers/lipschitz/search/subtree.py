@@ -1,0 +1,379 @@
+"""Compiled depth-first search below one node of branch and bound: a pure function, free of queues, clocks and Python.
+
+A node that float64 cannot settle (no interior wider than rounding, a pre-activation whose slope may be zero) is handed
+back untouched, for exact arithmetic to look at.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.arithmetic.compiled import compiled
+from solvers.arithmetic.norms import FloatArray
+from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of
+from solvers.lipschitz.bounds.lengths import length_of
+from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
+from solvers.lipschitz.search.node_kernels import (
+    decide_ahead,
+    decide_by_programs,
+    deep_point,
+    gather_rows,
+    gradient_at,
+    is_inside,
+)
+
+__all__ = ["THIN", "KernelArrays", "Log", "search_subtree"]
+
+# Distance to the nearest kink below which an interior is left to exact arithmetic.
+THIN = 1e-9
+# Undecided neurons of a layer up to which programs look at the layer after it; they leave no proof for a certificate.
+FEW_OPEN = 6
+# What became of a child.
+OVER, OPEN, DELICATE, UNSEEN = 0, 1, 2, 3
+
+
+class KernelArrays(NamedTuple):
+    """A bounded piece of a problem, padded; see `bounds.ranges` for the meaning of the arrays.
+
+    Attributes:
+        directions: (d, C): with `dual`, ||g||_q is the largest |<g, c>| over its columns.
+        along_inputs: (n_1, C): products of inputs and directions.
+        slack: rounding of a gradient in l_q.
+        tight: the first layer whose neurons linear programs try to decide.
+        stop: (1,): not 0 once time is up; another thread may set it.
+    """
+
+    weights: FloatArray
+    biases: FloatArray
+    widths: NDArray[np.int64]
+    group: NDArray[np.int64]
+    turn: NDArray[np.int8]
+    low: FloatArray
+    high: FloatArray
+    output: FloatArray
+    inputs: FloatArray
+    directions: FloatArray
+    along_inputs: FloatArray
+    q: float
+    dual: bool
+    slack: float
+    tight: int
+    stop: NDArray[np.int8]
+
+
+class Log(NamedTuple):
+    """Proofs for a certificate, if they are kept: leaves in the order in which they were met.
+
+    Attributes:
+        paths: (room,): splits from the root, 2 (layer n + neuron) + (1 if active), leaf after leaf.
+        leaves: (room, 3): where the leaf's path ends, where its multipliers end, and 1 if its last split was made
+            without tightening ranges since the split before.
+        rows: (room,): neurons (layer n + neuron) with a multiplier; multipliers: (room,).
+        counts: leaves, path entries and multipliers in use.
+    """
+
+    paths: NDArray[np.int32]
+    leaves: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    multipliers: FloatArray
+    counts: NDArray[np.int64]
+
+
+@compiled
+def _enter_leaf(log, path, length, places, y, count, n, extra, loose):  # type: ignore[no-untyped-def]
+    """Write a leaf: its path (and one more split, unless it is -1), its multipliers (and 1 for the split neuron)."""
+    leaf, end, rows = log.counts[0], log.counts[1], log.counts[2]
+    for s in range(length):
+        log.paths[end + s] = path[s]
+    end += length
+    if extra >= 0:
+        log.paths[end] = extra
+        end += 1
+    for i in range(count):
+        if y[i] > 0.0:
+            log.rows[rows] = places[i, 0] * n + places[i, 1]
+            log.multipliers[rows] = y[i]
+            rows += 1
+    if extra >= 0:
+        log.rows[rows] = extra // 2
+        log.multipliers[rows] = 1.0
+        rows += 1
+    log.leaves[leaf, 0] = end
+    log.leaves[leaf, 1] = rows
+    log.leaves[leaf, 2] = loose
+    log.counts[0], log.counts[1], log.counts[2] = leaf + 1, end, rows
+
+
+@compiled
+def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, floor, path, length, log, keep, tally):  # type: ignore[no-untyped-def]
+    """Propagate, bound, prove empty or find a point inside, decide neurons by linear programs.
+
+    Returns:
+        (state, bound, directions left, first undecided layer, neuron to split, preferred sign, has_point, length);
+        `signs`, `z_low`, `z_high`, `point`, `chosen` and `path` are changed in place.
+    """
+    depth, n = k.biases.shape
+    size = len(k.low)
+    below, above = np.empty((depth, n, size + 1)), np.empty((depth, n, size + 1))
+    errors = np.zeros((depth, n))
+    none = np.empty((0, 2), dtype=np.int64)
+    nothing = np.empty(0)
+    no_rows, no_split, no = np.int64(0), np.int64(-1), np.int64(0)  # typed: literals would compile the callee anew
+    neuron, prefer, first = -1, 1, depth
+    for attempt in range(3):
+        first = propagate(
+            k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, z_low, z_high, below, above, errors,
+            k.stop,
+        )  # fmt: skip
+        if first == STOPPED:
+            return UNSEEN, bound, left, first, neuron, prefer, has_point, length
+        if first == EMPTY:
+            if keep:
+                _enter_leaf(log, path, length, none, nothing, no_rows, n, no_split, no)
+            return OVER, bound, left, first, neuron, prefer, has_point, length
+        if first < depth:
+            flat = np.empty(n, dtype=np.int64)
+            if flat_rows(k.widths, first, k.low, k.high, signs, below, errors, flat) > 0:
+                return DELICATE, bound, left, first, neuron, prefer, has_point, length
+            now, left, neuron, prefer = gradient_bound(
+                k.weights, k.widths, k.output, k.inputs, first, signs, k.directions, k.along_inputs,
+                chosen, left, k.q, k.dual, floor - k.slack,
+            )  # fmt: skip
+            bound = min(bound, now + k.slack)
+        else:
+            gradient = gradient_of(k.weights, k.widths, k.output, k.inputs, signs)
+            exact = length_of(gradient, k.q) * (1.0 + 1e-14) + k.slack
+            if floor < exact <= 4.0 * k.slack:
+                return DELICATE, bound, left, first, neuron, prefer, has_point, length
+            bound = min(bound, exact)
+        if bound <= floor:
+            tally[0] = max(tally[0], bound)
+            if keep:
+                _enter_leaf(log, path, length, none, nothing, no_rows, n, no_split, no)
+            return OVER, bound, left, first, neuron, prefer, has_point, length
+        open_ = 0
+        for i in range(k.widths[first] if first < depth else 0):
+            open_ += signs[first, i] == 0
+        # With fewer kinks than dimensions a node is hardly smaller than the box, and the programs decide nothing new.
+        ahead = not keep and first < depth - 1 and open_ <= FEW_OPEN and size < k.widths[first]
+        if attempt == 0 or first >= k.tight or ahead:
+            a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, signs, below, errors)
+        if attempt == 0 and not (has_point and is_inside(a, b, k.low, k.high, point, THIN)):
+            tally[1] += 1
+            margin, proof, deepest, y = deep_point(a, b, slack, k.low, k.high, k.stop)
+            if proof < 0.0:
+                if keep:
+                    _enter_leaf(log, path, length, places, y, len(b), n, no_split, no)
+                return OVER, bound, left, first, neuron, prefer, has_point, length
+            if k.stop[0] != 0:
+                return UNSEEN, bound, left, first, neuron, prefer, has_point, length
+            if not margin > THIN:
+                return DELICATE, bound, left, first, neuron, prefer, has_point, length
+            for t in range(size):
+                point[t] = deepest[t]
+            has_point = True
+        decided_ahead = 0
+        if ahead and attempt < 2:
+            programs, decided_ahead = decide_ahead(
+                a, b, slack, k.widths[first + 1], first + 1, k.low, k.high, signs, below, above, errors, z_low, z_high,
+                point, k.stop,
+            )  # fmt: skip
+            tally[1] += programs
+        if first == depth or attempt == 2 or (first < k.tight and decided_ahead == 0):
+            break
+        if first < k.tight:
+            continue
+        # Ranges that programs tighten leave no proof behind, only neurons that they decide.
+        programs, decided, multipliers = decide_by_programs(
+            a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point, not keep,
+            k.stop,
+        )  # fmt: skip
+        tally[1] += programs
+        if len(decided) + decided_ahead == 0:
+            break
+        if keep:
+            for r in range(len(decided)):
+                code = 2 * (first * n + decided[r])
+                sign = 1 if signs[first, decided[r]] > 0 else 0
+                loose = 1 if r > 0 else 0
+                _enter_leaf(log, path, length, places, multipliers[r], len(b), n, code + 1 - sign, loose)
+                path[length] = code + sign
+                length += 1
+    return OPEN, bound, left, first, neuron, prefer, has_point, length
+
+
+@compiled
+def _copy(signs, low, high, point, to_signs, to_low, to_high, to_point):  # type: ignore[no-untyped-def]
+    """A node's arrays; loops in one place, since every assignment of a slice compiles for half a second."""
+    depth, n = signs.shape
+    for m in range(depth):
+        for i in range(n):
+            to_signs[m, i], to_low[m, i], to_high[m, i] = signs[m, i], low[m, i], high[m, i]
+    for t in range(len(point)):
+        to_point[t] = point[t]
+
+
+@compiled
+def _copy_path(path, length, to):  # type: ignore[no-untyped-def]
+    for s in range(length):
+        to[s] = path[s]
+
+
+@compiled
+def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incumbent, steps, path, log, keep):  # type: ignore[no-untyped-def]
+    """Split an open node and, depth first, what comes out of it.
+
+    Args:
+        k: KernelArrays.
+        start: (signs (L, n), z_low, z_high, point (k,)), the node; NaN where no point is known.
+        start_chosen: directions still looked at; start_bound; start_split: (layer, neuron, preferred sign).
+        floor: nodes with bounds up to here are dropped.
+        incumbent: longer gradients are candidates.
+        steps: nodes to split.
+        path: splits that lead here; log, keep: proofs, and whether to keep them.
+    Returns:
+        (arrays of nodes, (top, bottom), (ends, directions) of delicate nodes, (largest bound dropped, programs, nodes
+        split), point of the longest gradient). The arrays are signs, z_low, z_high, points, bounds, splits
+        (layer, neuron, preferred sign), path lengths, paths, ends in the concatenated directions, directions; open
+        nodes stand before `top`, delicate ones, the first met last, from `bottom` on.
+    """
+    signs0, z_low0, z_high0, point0 = start
+    depth, n = signs0.shape
+    size = len(point0)
+    room = steps + 3
+    width = depth * n + 1 if keep else 0
+    all_signs = np.empty((room, depth, n), dtype=np.int8)
+    all_low, all_high = np.empty((room, depth, n)), np.empty((room, depth, n))
+    points, bounds = np.empty((room, size)), np.empty(room)
+    splits, ends = np.empty((room, 3), dtype=np.int64), np.empty(room, dtype=np.int64)
+    paths, lengths = np.empty((room, width), dtype=np.int32), np.zeros(room, dtype=np.int64)
+    choices = np.empty(max(64, 4 * len(start_chosen)), dtype=np.int32)
+    # Nodes that exact arithmetic has to look at, and leaves, are collected from the end.
+    top, bottom = 1, room
+    _copy(signs0, z_low0, z_high0, point0, all_signs[0], all_low[0], all_high[0], points[0])
+    bounds[0], ends[0] = start_bound, len(start_chosen)
+    splits[0, 0], splits[0, 1], splits[0, 2] = start_split[0], start_split[1], start_split[2]
+    for e in range(len(start_chosen)):
+        choices[e] = start_chosen[e]
+    if keep:
+        lengths[0] = len(path)
+        _copy_path(path, len(path), paths[0])
+    tally = np.array([-np.inf, 0.0])
+    best, best_point = incumbent, np.full(size, np.nan)
+    here_chosen, chosen = np.empty(len(start_chosen), dtype=np.int64), np.empty(len(start_chosen), dtype=np.int64)
+    path_here, path_child = np.empty(width + 1, dtype=np.int32), np.empty(width + 1, dtype=np.int32)
+    odd_choices = np.empty(max(64, len(start_chosen)), dtype=np.int32)
+    odd_end, split_nodes = 0, 0
+    odd_ends = np.zeros(room, dtype=np.int64)
+    signs_here, low_here, high_here = np.empty_like(signs0), np.empty_like(z_low0), np.empty_like(z_high0)
+    signs_child, low_child, high_child = np.empty_like(signs0), np.empty_like(z_low0), np.empty_like(z_high0)
+    point_here, point_child = np.empty(size), np.empty(size)
+    while top > 0 and split_nodes < steps and top + 1 < bottom:
+        if keep and (
+            log.counts[0] + 2 * n + 4 > len(log.leaves)
+            or log.counts[1] + (2 * n + 4) * width > len(log.paths)
+            or log.counts[2] + (2 * n + 4) * width > len(log.rows)
+        ):
+            break
+        top -= 1
+        parent = top
+        layer, neuron, prefer = splits[top, 0], splits[top, 1], splits[top, 2]
+        _copy(all_signs[top], all_low[top], all_high[top], points[top], signs_here, low_here, high_here, point_here)
+        parent_bound, length_here = bounds[top], lengths[top]
+        begin = ends[top - 1] if top > 0 else 0
+        count = ends[top] - begin
+        for e in range(count):
+            here_chosen[e] = choices[begin + e]
+        if keep:
+            _copy_path(paths[top], length_here, path_here)
+        split_nodes += 1
+        marks = (bottom, odd_end, log.counts[0], log.counts[1], log.counts[2])
+        unseen = False
+        for turn in range(2):
+            # The preferred side is pushed last, so looked at first.
+            sign = -prefer if turn == 0 else prefer
+            _copy(signs_here, low_here, high_here, point_here, signs_child, low_child, high_child, point_child)
+            signs_child[layer, neuron] = sign
+            for e in range(count):
+                chosen[e] = here_chosen[e]
+            length = 0
+            if keep:
+                _copy_path(path_here, length_here, path_child)
+                path_child[length_here] = 2 * (layer * n + neuron) + (1 if sign > 0 else 0)
+                length = length_here + 1
+            state, bound, left, first, next_neuron, next_prefer, has_point, length = _examine(
+                k, signs_child, low_child, high_child, point_child, not np.isnan(point_here[0]), parent_bound, chosen,
+                count, floor, path_child, length, log, keep, tally,
+            )  # fmt: skip
+            if state == OVER:
+                continue
+            if state == UNSEEN:
+                unseen = True
+                break
+            if state == OPEN and has_point:
+                fresh = False
+                for t in range(size):
+                    fresh = fresh or point_child[t] != point_here[t]
+                if fresh:
+                    gradient = gradient_at(k.weights, k.biases, k.widths, k.output, k.inputs, point_child)
+                    reach = length_of(gradient, k.q)
+                    if reach > best:
+                        best = reach
+                        for t in range(size):
+                            best_point[t] = point_child[t]
+            if state == OPEN and first < depth:
+                begin_child = ends[top - 1] if top > 0 else 0
+                if begin_child + left > len(choices):
+                    grown = np.empty(2 * (begin_child + left), dtype=np.int32)
+                    _copy_path(choices, begin_child, grown)
+                    choices = grown
+                for e in range(left):
+                    choices[begin_child + e] = chosen[e]
+                ends[top] = begin_child + left
+                slot = top
+                top += 1
+            else:
+                bottom -= 1
+                slot = bottom
+                if state == DELICATE:
+                    first, next_neuron = -1, -1
+                else:
+                    left = 0
+                if odd_end + left > len(odd_choices):
+                    grown = np.empty(2 * (odd_end + left), dtype=np.int32)
+                    _copy_path(odd_choices, odd_end, grown)
+                    odd_choices = grown
+                for e in range(left):
+                    odd_choices[odd_end + e] = chosen[e]
+                odd_end += left
+                odd_ends[slot] = odd_end
+            _copy(
+                signs_child, low_child, high_child, point_child,
+                all_signs[slot], all_low[slot], all_high[slot], points[slot],
+            )  # fmt: skip
+            bounds[slot] = bound
+            splits[slot, 0], splits[slot, 1], splits[slot, 2] = first, next_neuron, next_prefer
+            if keep:
+                lengths[slot] = length
+                _copy_path(path_child, length, paths[slot])
+        if unseen:
+            # Time is up: the node stays as it was, unsplit.
+            top = parent
+            bottom, odd_end, log.counts[0], log.counts[1], log.counts[2] = marks
+            split_nodes -= 1
+            _copy(signs_here, low_here, high_here, point_here, all_signs[top], all_low[top], all_high[top], points[top])
+            bounds[top], lengths[top] = parent_bound, length_here
+            splits[top, 0], splits[top, 1], splits[top, 2] = layer, neuron, prefer
+            if keep:
+                _copy_path(path_here, length_here, paths[top])
+            begin = ends[top - 1] if top > 0 else 0
+            for e in range(count):
+                choices[begin + e] = here_chosen[e]
+            ends[top] = begin + count
+            top += 1
+            break
+    nodes = (all_signs, all_low, all_high, points, bounds, splits, lengths, paths, ends, choices)
+    return nodes, (top, bottom), (odd_ends, odd_choices), (tally[0], tally[1], split_nodes), best_point

@@ -1,0 +1,1 @@
+"""Parts of vertex enumeration: the cells of an arrangement of hyperplanes."""

@@ -1,0 +1,1 @@
+"""Networks: what is asked about, and what the constructions build."""

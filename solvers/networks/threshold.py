@@ -1,0 +1,94 @@
+"""Two-hidden-layer threshold networks: what the fully connected construction builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.arithmetic.norms import FloatArray
+from solvers.bits.features import Words
+from solvers.errors import InputError
+from solvers.networks.detectors import LayerSizes
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["NO_CLASS", "ThresholdNetwork", "sole_class"]
+
+# What a network answers where no detector fires, or more than one.
+NO_CLASS = -1
+
+
+def sole_class(spoken_for: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Class indices (N,) from which classes (N, K) are spoken for: the only one, `NO_CLASS` for none or several."""
+    alone = spoken_for.sum(axis=1) == 1
+    return np.where(alone, spoken_for.argmax(axis=1), NO_CLASS).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ThresholdNetwork(LayerSizes):
+    """Phi(x) = 1[W x + b > 0]; detector k fires on x when <u, Phi(x)> < m for one of its neurons (u, m).
+
+    With two classes there is one detector, for the covered class "-": where it is silent the answer is the other
+    class. With more classes every class has one, and a class is answered where its own detector fires and no other
+    does; where none or several fire the answer is `NO_CLASS`. A detector may have no neurons: it never
+    fires.
+
+    Attributes:
+        weights: W, (n, d). biases: b, (n,).
+        masks: per detector the packed rows u, (M_k, ceil(n / 64)).
+        thresholds: per detector the m, (M_k,).
+        detector_classes: per detector the index of its class.
+        classes: the labels, sorted.
+    Source: [DFG24], Algorithm 2.
+    """
+
+    weights: FloatArray
+    biases: FloatArray
+    masks: tuple[Words, ...]
+    thresholds: tuple[NDArray[np.int64], ...]
+    detector_classes: tuple[int, ...]
+    classes: tuple[object, ...]
+
+    def __post_init__(self) -> None:
+        words = -(-self.first_layer_width // 64)
+        for mask, threshold in zip(self.masks, self.thresholds, strict=True):
+            if mask.shape != (len(threshold), words):
+                raise InputError(f"masks must have shape (M, {words}) = ({len(threshold)}, {words}), got {mask.shape}")
+        if len(self.classes) < 2 or len(self.detector_classes) != (1 if len(self.classes) == 2 else len(self.classes)):
+            raise InputError("two classes take one detector, K > 2 classes take K")
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of both hidden layers and of the output."""
+        return self._parameters(self.weights, self.first_layer_width)
+
+    def rescaled(self, factor: float) -> ThresholdNetwork:
+        """The network that answers on factor * x what this one answers on x, up to rounding: biases times factor > 0.
+
+        A network built on points divided by their radius R is one for the points themselves after `rescaled(R)`.
+        """
+        return replace(self, biases=self.biases * factor)
+
+    def to_torch(self, device: str = "cpu") -> torch.nn.Module:
+        """The network as a module of Linear layers and thresholds; see `threshold_module.ThresholdModule`."""
+        from solvers.networks.threshold_module import ThresholdModule
+
+        return ThresholdModule(
+            self.weights,
+            self.biases,
+            self.masks,
+            self.thresholds,
+            self.detector_classes,
+            len(self.classes),
+            device,
+        )
+
+    def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]:
+        """Class indices (N,) of points (N, d), by the exported torch module."""
+        from solvers.networks.threshold_module import predict
+
+        return predict(self.to_torch(device), points, device, threads)

@@ -1,0 +1,1 @@
+"""What is asked and answered: problems, domains, budgets, results and the words of both."""

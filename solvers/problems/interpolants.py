@@ -1,0 +1,85 @@
+"""What an interpolator returns."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.arithmetic.norms import FloatArray
+
+__all__ = ["BuiltNetwork", "Interpolant", "InterpolationStatus"]
+
+
+class InterpolationStatus(enum.StrEnum):
+    """How a construction ended."""
+
+    INTERPOLATES = "interpolates"
+    MISSES_POINTS = "misses-points"
+
+    @property
+    def advice(self) -> str:
+        """What a user can do next."""
+        return {
+            InterpolationStatus.INTERPOLATES: "every point gets its label",
+            InterpolationStatus.MISSES_POINTS: "widen the first layer, or try another maximal bias or seed",
+        }[self]
+
+
+class BuiltNetwork(Protocol):
+    """What the networks of all constructions have in common."""
+
+    @property
+    def first_layer_width(self) -> int: ...
+    @property
+    def second_layer_widths(self) -> tuple[int, ...]: ...
+    @property
+    def second_layer_width(self) -> int: ...
+    @property
+    def detector_classes(self) -> tuple[int, ...]: ...
+    @property
+    def parameters(self) -> int: ...
+    def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interpolant:
+    """A constructed network and how it does on the points it was made for.
+
+    Attributes:
+        network: the network itself.
+        missed: rows that the exported torch module does not give their label, (misclassified,).
+        centres: per detector the rows x* its neurons were made from, in order of acceptance.
+        stats: wall_seconds of the parts, candidates tried.
+    """
+
+    network: BuiltNetwork
+    missed: NDArray[np.int64]
+    centres: tuple[NDArray[np.int64], ...]
+    points: int
+    stats: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether every point gets its label."""
+        return not len(self.missed)
+
+    @property
+    def status(self) -> InterpolationStatus:
+        return InterpolationStatus.INTERPOLATES if self.interpolates else InterpolationStatus.MISSES_POINTS
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer in plain JSON types."""
+        return {
+            "interpolates": self.interpolates,
+            "first_layer_width": self.network.first_layer_width,
+            "second_layer_width": self.network.second_layer_width,
+            "second_layer_widths": list(self.network.second_layer_widths),
+            "parameters": self.network.parameters,
+            "misclassified": len(self.missed),
+            "seconds": self.stats.get("wall_seconds", 0.0),
+        }

@@ -1,0 +1,1 @@
+"""Experiments, one per file; `tasks.registry` is their table."""

@@ -1,0 +1,1 @@
+"""Figures of measurements, one file per experiment; `axes` holds what they share."""

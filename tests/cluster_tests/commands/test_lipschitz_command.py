@@ -1,0 +1,115 @@
+"""`interlip lipschitz` on a trained network, exact on a box around a sample; and on one that is too large."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner, Result
+
+from cluster.cli import app
+from solvers.files.models import save_network
+from solvers.networks.relu import ReluNetwork
+from tests.strategies import gaussian_network
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A 64-16-16-10 network trained on the digits (pixels in [0, 1]), a sample, its class and the runner-up."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("digits")
+    points, labels = load_digits(return_X_y=True)
+    points = points / 16.0
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.tensor(points, dtype=torch.float64), torch.tensor(labels)
+    shapes = ((64, 16), (16, 16), (16, 10))
+    weights = [torch.randn(n, m, generator=generator, dtype=torch.float64) * (2 / m) ** 0.5 for m, n in shapes]
+    biases = [torch.zeros(n, dtype=torch.float64) for _, n in shapes]
+    parameters = [tensor.requires_grad_() for tensor in (*weights, *biases)]
+    optimiser = torch.optim.Adam(parameters, lr=1e-2)
+    for _ in range(150):
+        values = x
+        for k in range(3):
+            values = values @ weights[k].T + biases[k]
+            values = torch.relu(values) if k < 2 else values
+        loss = torch.nn.functional.cross_entropy(values, y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    network = ReluNetwork([w.detach().numpy() for w in weights], [b.detach().numpy() for b in biases])
+    outputs = network.evaluate(points)
+    assert (outputs.argmax(axis=1) == labels).mean() > 0.95
+    save_network(network, folder / "digits.npz")
+    np.savetxt(folder / "sample.txt", points[0])
+    second, first = np.argsort(outputs[0])[-2:].tolist()
+    return {"network": network, "folder": folder, "sample": points[0], "margin": (first, second)}
+
+
+def test_a_margin_of_a_trained_network_is_exact_on_a_box_and_proved_again(digits: dict[str, Any]) -> None:
+    folder, (first, second) = digits["folder"], digits["margin"]
+    where = ["--center", str(folder / "sample.txt"), "--radius", "0.05", "--margin", str(first), str(second)]
+    exponents = [part for p in ("inf", "2", "1") for part in ("--p", p)]
+    start = time.perf_counter()
+    answer = run("lipschitz", str(folder / "digits.npz"), *where, *exponents, "--certify", "--json")
+    seconds = time.perf_counter() - start
+    assert answer.exit_code == 0, answer.output
+    assert seconds < 60
+    (folder / "result.json").write_text(answer.stdout)
+    checked = run("verify", str(folder / "result.json"), "--model", str(folder / "digits.npz"))
+    assert checked.exit_code == 0, checked.output
+    documents = json.loads(answer.stdout)
+    margin = digits["network"].margin(first, second)
+    rng = np.random.default_rng(0)
+    steps = rng.uniform(-0.05, 0.05, (2, 2000, 64))
+    left, right = digits["sample"] + steps[0], digits["sample"] + steps[1]
+    rises = np.abs(margin.evaluate(left) - margin.evaluate(right))[:, 0]
+    for document, order in zip(documents, (math.inf, 2.0, 1.0), strict=True):
+        assert document["status"] == "exact"
+        assert document["upper"] - document["lower"] <= 1e-6 * document["upper"]
+        slopes = rises / np.linalg.norm(left - right, ord=order, axis=1)
+        assert 0 < slopes.max() <= document["upper"]
+
+
+def test_a_network_that_is_too_large_gets_bounds_the_reason_and_exit_code_3(tmp_path: Path) -> None:
+    save_network(gaussian_network([784, 256, 256, 10], np.random.default_rng(0), 0.1), tmp_path / "large.npz")
+    np.savetxt(tmp_path / "sample.txt", np.random.default_rng(1).uniform(0, 1, 784))
+    call = ["lipschitz", str(tmp_path / "large.npz"), "--margin", "0", "1", "--json"]
+    start = time.perf_counter()
+    for where in ([], ["--center", str(tmp_path / "sample.txt"), "--radius", "0.05"]):
+        answer = run(*call, *where)
+        assert answer.exit_code == 3, answer.output
+        document = json.loads(answer.stdout)
+        assert document["status"] == "bounded"
+        assert 0 < document["lower"] < document["upper"] < 1e4
+        assert document["reason"].startswith("too large to be exact")
+        assert document["reason"] in answer.stderr
+    assert time.perf_counter() - start < 120
+
+
+def test_a_search_that_is_cut_short_says_so(tmp_path: Path) -> None:
+    save_network(gaussian_network([20, 60, 60, 1], np.random.default_rng(0), 0.3), tmp_path / "net.npz")
+    answer = run("lipschitz", str(tmp_path / "net.npz"), "--time-limit", "1", "--json", "--box", "-1", "1")
+    assert answer.exit_code == 3
+    document = json.loads(answer.stdout)
+    assert document["status"] == "budget-spent"
+    assert document["stats"]["branch_and_bound_seconds"] > 0
+    assert "allow more time" in answer.stderr
+
+
+def test_a_certificate_that_is_not_made_is_missed_aloud(tmp_path: Path) -> None:
+    save_network(gaussian_network([3, 5, 1], np.random.default_rng(0), 0.3), tmp_path / "net.npz")
+    answer = run("lipschitz", str(tmp_path / "net.npz"), "--method", "sampling", "--certify", "--json")
+    assert answer.exit_code == 3
+    assert json.loads(answer.stdout)["certificate"] is None
+    assert "no certificate for 1 of 1" in answer.stderr

@@ -1,0 +1,101 @@
+"""What Ray computes is what one process computes, and workers that die lose nothing; one runtime for all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cluster.cli import app
+from cluster.execution.class_pool import ClassPool
+from cluster.execution.in_process import InProcessExecutor
+from cluster.execution.ray_executor import RayExecutor
+from cluster.execution.restart_pool import LocalPool, RayPool
+from solvers.errors import InputError
+from solvers.interpolation.fully_connected import FullyConnected
+from solvers.interpolation.width_search import Restart, Round
+from tasks.constructions import ConstructionChoice
+from tasks.data_sets import load_problem
+from tests.cluster_tests.commands.test_width_search_command import MOONS, SOURCE, search, told
+from tests.cluster_tests.execution.test_executors import complete, troubled
+from tests.cluster_tests.studies import small_study, stable
+from tracking.parts import RunFolder
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_gives_the_bits_of_the_local_executor(tmp_path: Path, ray_runtime: None, workers: int) -> None:
+    study = small_study()
+    local, remote = RunFolder(str(tmp_path / "local")), RunFolder(str(tmp_path / "ray"))
+    complete(study, local, InProcessExecutor())
+    result, _ = complete(study, remote, RayExecutor(workers))
+    assert result.failed == 0
+    for sweep in study.sweeps:
+        pd.testing.assert_frame_equal(stable(local, sweep), stable(remote, sweep), check_exact=True)
+
+
+def test_a_batch_that_kills_its_worker_is_kept_as_failed(
+    tmp_path: Path, ray_runtime: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = troubled(["kills", "fine"], monkeypatch, numbers=1)
+    folder = RunFolder(str(tmp_path))
+    result, _ = complete(study, folder, RayExecutor(2))
+    frame = folder.frame("t")
+    assert result.trials == len(frame) == 2
+    assert set(frame["kind"][frame["failed"]]) == {"kills"}
+    assert (~frame["failed"]).sum() == 1
+    assert "died" in str(result.first_error)
+
+
+@pytest.mark.parametrize(("name", "workers"), [pytest.param("digits", 2, marks=pytest.mark.slow), ("moons:300", None)])
+def test_classes_on_ray_give_the_network_of_one_process(ray_runtime: None, name: str, workers: int | None) -> None:
+    problem = load_problem(name)
+    here = FullyConnected(200, 0.5).solve(problem, rng=np.random.default_rng(3))
+    there = FullyConnected(200, 0.5, deal=ClassPool(workers).cover).solve(problem, rng=np.random.default_rng(3))
+    for left, right in zip((*here.network.masks, *here.centres), (*there.network.masks, *there.centres), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert here.stats["candidates"] == there.stats["candidates"]
+
+
+@pytest.mark.slow
+def test_the_command_says_the_same_with_classes_on_ray(ray_runtime: None) -> None:
+    arguments = ["interpolate", "digits", "--width", "200", "--json"]
+    found = []
+    for place in ([], ["--executor", "ray", "--workers", "2"]):
+        answer = CliRunner().invoke(app, [*arguments, *place])
+        assert answer.exit_code == 0, answer.output
+        found.append({**json.loads(answer.stdout), "seconds": None})
+    assert found[0] == found[1]
+
+
+def test_more_workers_than_cpus_are_refused(ray_runtime: None) -> None:
+    with pytest.raises(InputError, match="--workers 99 is more than"):
+        FullyConnected(20, 0.5, deal=ClassPool(99).cover).solve(load_problem("moons:50"), rng=np.random.default_rng(0))
+    with pytest.raises(InputError, match="--workers 99 is more than"):
+        search("ray", 99)
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_the_width_search_gives_the_answer_of_one_process(ray_runtime: None, workers: int) -> None:
+    assert told(search("ray", workers)) == told(search("local", 1))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_loses_no_restart(ray_runtime: None) -> None:
+    import ray
+
+    problem, source = load_problem(MOONS), SOURCE
+    asked = Round(tuple(Restart(80, 0.5, "screen", k) for k in range(400)), ())
+    with LocalPool(problem, ConstructionChoice(), source, 1) as local:
+        expected = [outcome.interpolates for outcome in local.compute(asked)]
+    with RayPool(problem, ConstructionChoice(), source, 2) as pool:
+        os.kill(ray.get(pool._actors[0].ready.remote()), signal.SIGKILL)
+        assert [outcome.interpolates for outcome in pool.compute(asked)] == expected
+    assert len(set(expected)) == 2

@@ -1,0 +1,98 @@
+"""Operator norms against brute definitions: the largest ||W x||_b over the unit ball of l_a."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solvers.arithmetic.norms import dual_exponent, vector_norm
+from solvers.arithmetic.operator_norms import operator_norm_bound
+from solvers.errors import InputError
+from tests.strategies import DETERMINISTIC, exponents, matrices
+
+inf = math.inf
+
+
+def corners(n: int) -> np.ndarray:
+    """The corners of [-1, 1]^n, one of each opposite pair: extreme points of the unit ball of l_inf."""
+    return np.array([(1.0, *rest) for rest in itertools.product((-1.0, 1.0), repeat=n - 1)])
+
+
+def largest_on(points: np.ndarray, w: np.ndarray, b: float) -> float:
+    """max ||W x||_b over the rows x: the operator norm when they are the extreme points of the unit ball."""
+    return float(vector_norm(points @ w.T, b).max())
+
+
+def spectral_by_eigenvalues(w: np.ndarray) -> float:
+    return math.sqrt(max(0.0, float(np.linalg.eigvalsh(w @ w.T)[-1])))
+
+
+@DETERMINISTIC
+@given(matrices(), exponents(), exponents(), st.integers(0, 2**32))
+def test_no_vector_is_stretched_by_more(w: np.ndarray, a: float, b: float, seed: int) -> None:
+    bound = operator_norm_bound(w, a, b)
+    x = np.random.default_rng(seed).standard_normal((100, w.shape[1]))
+    x = np.vstack([x, np.eye(w.shape[1]), corners(w.shape[1])])
+    assert (vector_norm(x @ w.T, b) <= bound * vector_norm(x, a) * (1 + 1e-15)).all()
+    if not w.any():
+        assert bound == 0.0
+
+
+@DETERMINISTIC
+@given(matrices(), exponents())
+def test_from_l1_it_is_the_largest_over_the_unit_vectors(w: np.ndarray, b: float) -> None:
+    truth = largest_on(np.eye(w.shape[1]), w, b)
+    bound = operator_norm_bound(w, 1.0, b)
+    assert truth <= bound <= truth * (1 + 1e-12)
+
+
+@DETERMINISTIC
+@given(matrices(), exponents())
+def test_to_linf_it_is_the_largest_row_in_the_dual_norm(w: np.ndarray, a: float) -> None:
+    truth = max(float(np.linalg.norm(row, dual_exponent(a))) for row in w)
+    bound = operator_norm_bound(w, a, inf)
+    assert bound == pytest.approx(truth, rel=1e-12)
+    assert bound >= truth
+
+
+@DETERMINISTIC
+@given(matrices())
+def test_between_euclidean_norms_it_is_the_largest_singular_value(w: np.ndarray) -> None:
+    bound = operator_norm_bound(w, 2.0, 2.0)
+    # The square root of an eigenvalue of W W^T keeps half the digits when it is small beside the largest entry.
+    assert bound == pytest.approx(spectral_by_eigenvalues(w), rel=1e-7, abs=1e-7)
+    right = np.linalg.svd(w)[2]
+    assert float(np.linalg.norm(w @ right[0])) <= bound * (1 + 1e-15)
+
+
+@DETERMINISTIC
+@given(matrices(), exponents())
+def test_hard_pairs_are_bounded_from_above(w: np.ndarray, other: float) -> None:
+    """From l_inf the norm is attained at a corner of the cube; to l_1 it is that of the transpose into the dual."""
+    rows, columns = w.shape
+    assert operator_norm_bound(w, inf, other) >= largest_on(corners(columns), w, other) * (1 - 1e-15)
+    assert operator_norm_bound(w, other, 1.0) >= largest_on(corners(rows), w.T, dual_exponent(other)) * (1 - 1e-15)
+
+
+def test_hard_pairs_are_not_bounded_by_less_than_the_best_easy_bound() -> None:
+    """Never worse than comparing norms with the exact neighbours, and strictly better where interpolation helps."""
+    w = np.random.default_rng(1).standard_normal((6, 5))
+    one = float(np.abs(w).sum(axis=0).max())
+    infinity = float(np.abs(w).sum(axis=1).max())
+    spectral = float(np.linalg.svd(w, compute_uv=False)[0])
+    # Riesz-Thorin at 1/p = 3/4, half-way between 1 and 2.
+    assert operator_norm_bound(w, 4 / 3, 4 / 3) <= math.sqrt(one * spectral) * (1 + 1e-12)
+    assert operator_norm_bound(w, 4.0, 4.0) <= math.sqrt(infinity * spectral) * (1 + 1e-12)
+    assert operator_norm_bound(w, 4.0, 4.0) < spectral * 5**0.25
+    assert operator_norm_bound(w, inf, 1.0) <= float(np.abs(w).sum()) * (1 + 1e-12)
+
+
+def test_an_exponent_below_one_is_refused() -> None:
+    for a, b in ((0.5, 2.0), (2.0, 0.5), (math.nan, 2.0)):
+        with pytest.raises(InputError):
+            operator_norm_bound(np.eye(2), a, b)
