@@ -13,7 +13,7 @@ from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_problem
-from tasks.figures.axes import pictures as interpolation_pictures
+from tasks.figures import pictures as interpolation_pictures
 from tasks.figures.pictures import interpolation_figure, picture_shape
 
 

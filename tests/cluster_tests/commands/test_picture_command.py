@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from tasks.figures.axes import pictures as interpolation_pictures
+from tasks.figures import pictures as interpolation_pictures
 
 SIGNATURES = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
 

@@ -29,8 +29,8 @@ RUN = "from solvers.outer import outer; print(outer(1.0), sum(outer.stats.cache_
 
 def test_a_kernel_does_not_outlive_what_it_calls(tmp_path: Path, root: Path) -> None:
     package = tmp_path / "solvers"
-    package.mkdir()
-    shutil.copy(root / "solvers" / "compiled.py", package)
+    (package / "arithmetic").mkdir(parents=True)
+    shutil.copy(root / "solvers" / "arithmetic" / "compiled.py", package / "arithmetic")
     (package / "outer.py").write_text(OUTER)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
     said = []

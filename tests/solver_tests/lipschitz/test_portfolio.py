@@ -12,7 +12,7 @@ import pytest
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.portfolio import FIRST_SHARE, PATIENCE, Portfolio
 from solvers.lipschitz.propagation import undecided_neurons
-from solvers.lipschitz.shallow.form import certificates as cell_certificates
+from solvers.lipschitz.shallow import certificates as cell_certificates
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.questions import LipschitzProblem
