@@ -23,6 +23,13 @@ MAY_IMPORT = {
 # Heavy or effectful libraries, and the only places that may touch them.
 ONLY_IN = {"ray": ("cluster",), "mlflow": ("tracking/mlflow_tracker.py", "tracking/model_store.py")}
 MOST_LINES = 450
+# Inside solvers/lipschitz: methods -> the parts of one method -> bounds. Methods that ask other methods are named.
+ROOMS = ("programs", "regions", "search", "shallow")
+ASKS = {
+    "portfolio": {"method_choice", "propagation"},
+    "mixed_integer": {"branch_and_bound"},
+    "region_count": {"region_enumeration"},
+}
 
 
 def modules() -> list[Path]:
@@ -45,6 +52,21 @@ def test_imports_point_one_way(path: Path) -> None:
     for library, homes in ONLY_IN.items():
         if library in imported_roots(path):
             assert str(place).startswith(homes), f"{place} imports {library}: only {homes} may"
+
+
+def test_parts_of_lipschitz_methods_know_only_their_own_room_and_bounds() -> None:
+    below = ROOT / "solvers" / "lipschitz"
+    for path in sorted(below.rglob("*.py")):
+        *room, name = path.relative_to(below).with_suffix("").parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("solvers.lipschitz."):
+                continue
+            target = str(node.module).split(".")[2]
+            if room:
+                allowed = {"bounds", *room}
+            else:
+                allowed = {"bounds", "_base", *ROOMS} | ASKS.get(name, set())
+            assert target in allowed, f"{path.relative_to(ROOT)} imports solvers.lipschitz.{target}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))

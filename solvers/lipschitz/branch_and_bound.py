@@ -1,7 +1,7 @@
 """Exact constants by branch and bound over activation patterns: any depth, any p, on boxes and on all of R^d.
 
 A best-first queue holds nodes of all bounded pieces (`problems.facets`). Each round expands the nodes with the largest
-bounds (`search.nodes.expand`, a pure function) and drops what cannot beat the incumbent. A node leaves the search only
+bounds (`search.expansion`, a pure function) and drops what cannot beat the incumbent. A node leaves the search only
 by a proof: its bound, or multipliers that show it empty. So whenever the search stops, the largest bound among open
 nodes, leaves without a witness and dropped nodes is an upper bound, and every gradient with a proved witness a lower.
 
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.threads import process_threads
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound, norm_product_certificate
-from solvers.lipschitz.sampling import draw_points
+from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.facets import BoundedPiece, each_piece
 from solvers.problems.questions import LipschitzProblem
+from solvers.problems.random_points import draw_points
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.problems.witnesses import gradients_at, rounding_slack, witness_bound
 
@@ -159,7 +159,9 @@ class BranchAndBound(AbstractLipschitzSolver):
     ) -> tuple[float, bool, dict[str, float], Certificate | None]:
         """Upper bound, whether the search came to its end, statistics, certificate."""
         from solvers.lipschitz.bounds.directions import dual_directions
-        from solvers.lipschitz.search.nodes import Expansion, Node, PieceArrays, expand, root_node
+        from solvers.lipschitz.bounds.piece_arrays import PieceArrays
+        from solvers.lipschitz.search.expansion import expand, root_node
+        from solvers.lipschitz.search.nodes import Expansion, Node
         from solvers.lipschitz.search.proofs import BOUNDED, Leaf
 
         pieces: list[BoundedPiece] = []

@@ -21,8 +21,8 @@ import numpy as np
 
 from solvers.arithmetic.norms import vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.programs.backends import check_backend, run_program
 from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
 from solvers.lipschitz.programs.strict_interior import Conflict, judge_pattern

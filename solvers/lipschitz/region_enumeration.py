@@ -19,7 +19,7 @@ import numpy as np
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rationals import DyadicArray
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.regions.pieces import Piece, region_pieces
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, Domain, WholeSpace

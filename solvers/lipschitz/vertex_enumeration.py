@@ -17,7 +17,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import dual_exponent, scalar_norm, vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.shallow.cases import (
     Case,
     ExactCell,

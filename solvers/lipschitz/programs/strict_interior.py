@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.bounds.exact_patterns import empty_by_exact_multipliers, exact_affine_rows
-from solvers.lipschitz.search.node_kernels import deep_point
+from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.problems.facets import BoundedPiece
 
 __all__ = ["Conflict", "Verdict", "judge_pattern"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from solvers.lipschitz.search.subtree import Log
+from solvers.arithmetic.norms import FloatArray
 
-__all__ = ["Leaf", "no_log", "read_log", "room_for", "tree_of"]
+__all__ = ["Leaf", "Log", "no_log", "read_log", "room_for", "tree_of"]
 
 # Kinds of leaves.
 BOUNDED, EMPTY_ROWS, CONSTANT = "bounded", "rows", "constant"
@@ -41,6 +42,24 @@ class Leaf:
     def exact(cls, path: tuple[int, ...], proof: Sequence[tuple[int, Fraction]]) -> Leaf:
         """Shown empty by multipliers that are fractions."""
         return cls(path, EMPTY_ROWS, tuple(row for row, _ in proof), tuple(str(y) for _, y in proof))
+
+
+class Log(NamedTuple):
+    """Proofs for a certificate, if they are kept: leaves in the order in which they were met.
+
+    Attributes:
+        paths: (room,): splits from the root, 2 (layer n + neuron) + (1 if active), leaf after leaf.
+        leaves: (room, 3): where the leaf's path ends, where its multipliers end, and 1 if its last split was made
+            without tightening ranges since the split before.
+        rows: (room,): neurons (layer n + neuron) with a multiplier; multipliers: (room,).
+        counts: leaves, path entries and multipliers in use.
+    """
+
+    paths: NDArray[np.int32]
+    leaves: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    multipliers: FloatArray
+    counts: NDArray[np.int64]
 
 
 def no_log() -> Log:

@@ -15,11 +15,12 @@ from solvers.arithmetic.norms import dual_exponent
 from solvers.checkers.outward_ranges import _dominated
 from solvers.lipschitz.bounds.directions import dual_directions
 from solvers.lipschitz.bounds.lengths import dominated_length
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
+from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.bounds.small_programs import best_margin, proved_maximum, solve_program
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.propagation import Propagation, propagation_bound
-from solvers.lipschitz.search.nodes import PieceArrays, expand, root_node
+from solvers.lipschitz.search.expansion import expand, root_node
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
