@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray, check_exponent, dual_exponent, vector_norm
+from solvers.arithmetic.rounding import EPSILON
 
 __all__ = ["operator_norm_bound", "operator_norm_rules", "spectral_bound"]
 
@@ -45,7 +46,7 @@ def operator_norm_rules(
     a, b = check_exponent(source), check_exponent(target)
     w = np.asarray(matrix, dtype=np.float64)
     m, n = w.shape
-    upward = 1 + (m + n + 16) * 2.0**-50
+    upward = 1 + (m + n + 16) * 4 * EPSILON
     columns = float(vector_norm(w, b, axis=0).max()) * upward  # ||W||_{1 -> b}
     rows = float(vector_norm(w, dual_exponent(a), axis=1).max()) * upward  # ||W||_{a -> inf}
     if a == 1:
@@ -80,7 +81,7 @@ def spectral_bound(matrix: FloatArray) -> float:
     last place of the square (Rump 2006, theorem 2.3).
     """
     m, n = matrix.shape
-    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + (4 * min(m, n) * (m + n) + 64) * 2.0**-52)
+    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + (4 * min(m, n) * (m + n) + 64) * EPSILON)
 
 
 def _inverse(exponent: float) -> float:

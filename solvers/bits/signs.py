@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from solvers.arithmetic.compiled import compiled
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rationals import DyadicArray
+from solvers.arithmetic.rounding import SINGLE_ROUNDOFF, UNIT_ROUNDOFF
 from solvers.bits.instructions import LANES, affine_sign_lanes, popcount, sign_lanes
 
 __all__ = ["FirstLayer", "exact_sign", "pack_affine_signs", "pack_signs", "settle", "sign_slack"]
 
-UNIT_ROUNDOFF, SINGLE_ROUNDOFF = 2.0**-53, 2.0**-24
 # float32 is taken for numbers between: no overflow, and underflow is far below every slack.
 SINGLE_LARGEST, SINGLE_TINY = 1e15, 1e-20
 # In float32 a longer sum has hardly a sign that is sure.

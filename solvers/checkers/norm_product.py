@@ -19,6 +19,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import FloatArray, dual_exponent, parse_exponent
 from solvers.arithmetic.rationals import DyadicArray, norm_above, norm_at_most, power_above
+from solvers.arithmetic.rounding import EPSILON
 from solvers.checkers._base import Check
 from solvers.problems.questions import LipschitzProblem
 
@@ -27,7 +28,6 @@ __all__ = ["check_norm_product", "spectral_norm_at_most"]
 SUBJECT = "upper bound"
 # A dual exponent is rounded to float64, which moves a norm in R^n by a relative log(n) 2^-52 at most.
 ROUNDED_DUAL = 1 + Fraction(1, 2**47)
-UNIT = 2.0**-52
 
 
 def check_norm_product(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) -> Check:
@@ -128,7 +128,7 @@ def spectral_norm_at_most(w: FloatArray, bound: Fraction) -> bool:
         return bound >= 0
     # Scaled by a power of two to entries around 1, out of reach of under- and overflow.
     shift = math.frexp(float(np.abs(w).max()))[1]
-    c = float(bound / Fraction(2) ** shift) * (1 - UNIT)
+    c = float(bound / Fraction(2) ** shift) * (1 - EPSILON)
     short = np.ldexp(w if w.shape[0] <= w.shape[1] else w.T, -shift)
     k, n = short.shape
     if not 0 < c < 1e100:
@@ -141,7 +141,7 @@ def spectral_norm_at_most(w: FloatArray, bound: Fraction) -> bool:
     if not (diagonal > 0).all():
         return False
     # Gram matrix and diagonal in float64, then Cholesky; twice what the theorems ask for, in units of 2^-53.
-    lost = (n + 4) * UNIT * square + 4 * UNIT * c * c + (k + 4) * UNIT * float(diagonal.sum()) + 1e-250
+    lost = (n + 4) * EPSILON * square + 4 * EPSILON * c * c + (k + 4) * EPSILON * float(diagonal.sum()) + 1e-250
     try:
         np.linalg.cholesky(matrix - lost * np.eye(k))
     except np.linalg.LinAlgError:

@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.problems.facets import BoundedPiece
 from solvers.problems.witnesses import rounding_slack
 
 __all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "propagate"]
 
 # The unit roundoff, with room for terms of second order.
-U = 1.001 * 2.0**-53
+U = 1.001 * UNIT_ROUNDOFF
 # Relative rounding of sums of non-negative terms that are no products of weights: a few hundred units.
 RELATIVE = 1e-12
 # All sign vectors are directions up to so many inputs (of shallow networks: up to more), and so many that still count.

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import SINGLE_ROUNDOFF, UNIT_ROUNDOFF
 from solvers.arithmetic.threads import process_threads
 from solvers.complexity.distance_kernels import (
     aligned_differences,
@@ -205,7 +206,7 @@ class _ScreenedDistances(AbstractDistances):
         # order it is summed (Higham 2002, section 3.1); a and b differ from the shifted points by u |a|, u |b| and
         # by the rounding of the shift, below 4 * 2^-53 times the largest |x|. Twice that covers the rest, the
         # rounding of the distance in float64 included.
-        roundoff = 2.0**-24 if single else 2.0**-53
+        roundoff = SINGLE_ROUNDOFF if single else UNIT_ROUNDOFF
         self._relative = 2.0 * (self.dimension + 8) * roundoff
         self._absolute = 2.0**-49 * math.sqrt(longest)
         # Numbers below float32's range.

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.errors import InputError
 
 __all__ = ["ReluDetector", "cover_with_relu", "relu_features"]
 
-UNIT_ROUNDOFF = 2.0**-53
 # 2 GB of features; the threshold construction holds bits instead.
 MOST_FEATURES = 2**28
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.bits.fourier_correlations import (
-    UNIT_ROUNDOFF,
     FourierTables,
     conjugate_blocks,
     fourier_batch,

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem
@@ -122,7 +123,7 @@ def _right_inverse(w: FloatArray) -> FloatArray | None:
     """
     n, d = w.shape
     back = np.linalg.pinv(w)
-    error = np.abs(np.eye(n) - w @ back) + (d + 4) * 2.0**-52 * (np.abs(w) @ np.abs(back) + 1)
+    error = np.abs(np.eye(n) - w @ back) + (d + 4) * EPSILON * (np.abs(w) @ np.abs(back) + 1)
     return np.asarray(back) if np.isfinite(back).all() and float(error.sum(axis=1).max()) < 0.5 else None
 
 

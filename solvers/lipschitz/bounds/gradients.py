@@ -117,6 +117,7 @@ def _chord_length(weights, widths, signs, first, c_low, c_high, rows, smallest, 
     return max(scale * max(total, 0.0) ** (1.0 / q), floor)
 
 
+# Arguments are plain arrays, as in `bounds.ranges`: what a kernel reads and changes stands in its signature.
 @compiled
 def _best_directions(  # type: ignore[no-untyped-def]
     weights, widths, signs, first, c_low, c_high, rows, directions, along_inputs, chosen, left, q, floor

@@ -14,6 +14,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import check_exponent, dual_exponent, vector_norm
 from solvers.arithmetic.operator_norms import operator_norm_bound, operator_norm_rules, spectral_bound
+from solvers.arithmetic.rounding import EPSILON
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.results import Certificate
 
@@ -60,7 +61,7 @@ def _chain_bound(network: ReluNetwork, p: float) -> tuple[float, list[float]]:
     last = network.weights[-1]
     ends = [(cost * operator_norm_bound(last, source, math.inf), path) for source, (cost, path) in reached.items()]
     best = min(ends, key=lambda option: option[0])
-    return best[0] * (1 + (network.depth + 2) * 2.0**-52), best[1]
+    return best[0] * (1 + (network.depth + 2) * EPSILON), best[1]
 
 
 def _absolute_bound(network: ReluNetwork, p: float) -> float:
@@ -69,4 +70,4 @@ def _absolute_bound(network: ReluNetwork, p: float) -> float:
     for w in reversed(network.weights[:-1]):
         product = product @ np.abs(w)
         terms += w.shape[0] + 2
-    return float(vector_norm(product[0], dual_exponent(p))) * (1 + (terms + 16) * 2.0**-51)
+    return float(vector_norm(product[0], dual_exponent(p))) * (1 + (terms + 16) * 2 * EPSILON)

@@ -16,16 +16,17 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
+from solvers.arithmetic.rounding import EPSILON
 
 __all__ = ["EMPTY", "STOPPED", "carry_forward", "flat_rows", "propagate", "pull_back"]
 
-UNIT = 2.0**-52
 # No point of the box carries the partial pattern.
 EMPTY = -1
 # Time was up before the end.
 STOPPED = -2
 
 
+# Long on purpose: the passes over the layers share all arrays, and every compiled part of it would take them all.
 @compiled
 def propagate(  # type: ignore[no-untyped-def]
     weights, biases, widths, group, turn, low, high, signs, z_low, z_high, below, above, errors, stop
@@ -138,10 +139,10 @@ def propagate(  # type: ignore[no-untyped-def]
                     over[t] = under[t]
             under[k] += bias
             over[k] += bias
-            error += (inputs + k + 8) * UNIT * size
+            error += (inputs + k + 8) * EPSILON * size
             errors[m, i] = error
-            lower -= (inputs + 4) * UNIT * size_low
-            upper += (inputs + 4) * UNIT * size_high
+            lower -= (inputs + 4) * EPSILON * size_low
+            upper += (inputs + 4) * EPSILON * size_high
             line_low, line_high = under[k] - error, over[k] + error
             spread = 0.0
             for t in range(k):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box
 from solvers.problems.facets import BoundedPiece, bounded_pieces
@@ -121,7 +122,7 @@ class ConePiece:
         if k > d:
             low[d], at_low[d] = 0.0, d
         through = ~np.eye(k, k + 1, dtype=bool)
-        slack = 2.0**-52 * (k + 4) * np.abs(given).sum(axis=1)
+        slack = EPSILON * (k + 4) * np.abs(given).sum(axis=1)
         t_facet = d if k > d else -1
         return Start(low, high, given, slack, at_low, at_high, corners, through, d if k > d else k, t_facet)
 
@@ -160,7 +161,7 @@ def _box(box: Box) -> Start:
     bits = np.arange(2**k)[:, None] >> np.arange(k) & 1
     through = np.zeros((2**k, 2 * k), dtype=bool)
     through[:, ::2], through[:, 1::2] = bits == 0, bits == 1
-    slack = 2.0**-52 * np.abs(given[:, k])
+    slack = EPSILON * np.abs(given[:, k])
     faces = 2 * np.arange(k)
     corners = np.where(bits == 1, box.upper, box.lower)
     return Start(box.lower.copy(), box.upper.copy(), given, slack, faces, faces + 1, corners, through, k, -1)

@@ -73,6 +73,7 @@ def is_inside(a, b, low, high, point, margin):  # type: ignore[no-untyped-def]
     return True
 
 
+# Many arguments: a node in a compiled search is no object but slices of arrays.
 @compiled
 def decide_by_programs(  # type: ignore[no-untyped-def]
     a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point, tighten, stop

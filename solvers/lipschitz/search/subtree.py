@@ -2,6 +2,9 @@
 
 A node that float64 cannot settle (no interior wider than rounding, a pre-activation whose slope may be zero) is handed
 back untouched, for exact arithmetic to look at.
+
+`search_subtree` and `_examine` are long on purpose: parts of them would take nearly all of their two dozen variables as
+arguments, and numba compiles every such function anew.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.problems.domains import Box
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ __all__ = ["Arrangement", "CellBatch", "box_arrangements", "cells", "generic_dir
 
 # Elements of one tensor in a chunk: a few of them fit the second-level cache.
 CHUNK = 1 << 14
-# Distances below SAFETY * eps * |A_S^{-1}| * size may have the wrong sign.
-SAFETY = 2.0**-53 * 4096
+# Distances below SAFETY * |A_S^{-1}| * size may have the wrong sign.
+SAFETY = 4096 * UNIT_ROUNDOFF
 
 
 def generic_direction(dimension: int) -> FloatArray:

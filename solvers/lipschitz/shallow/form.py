@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz.shallow.exact_cells import pivot_columns
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box, Domain
@@ -108,7 +109,7 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
             basis = right[:rank].T
             normals = rows @ basis
     # Every jump is rounded once, then M + 1 numbers are added (Higham 2002, section 4.2).
-    slack = (len(first) + 2) * 2.0**-52 * (np.abs(jumps).sum(axis=0) + np.abs(base)) if len(first) else np.zeros(d)
+    slack = (len(first) + 2) * EPSILON * (np.abs(jumps).sum(axis=0) + np.abs(base)) if len(first) else np.zeros(d)
     central = not offsets.any()
     return ShallowNetwork(
         rows, offsets, normals, basis, jumps, base, central, doubtful, slack, owners, orientations, cancelled
