@@ -36,7 +36,7 @@ from solvers.problems.witnesses import gradients_at, witness_bound
 __all__ = ["BranchAndBound"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
-WALKERS, STEPS, TRIES = 16, 12, 32
+WALKERS, WALK_STEPS, TRIES = 16, 12, 32
 # Splits of a round from which threads share them.
 WORTH_SHARING = 32
 
@@ -191,7 +191,7 @@ def _sample(incumbent: Incumbent, rng: np.random.Generator, deadline: Deadline) 
     order = np.argsort(-norms)[:WALKERS]
     walkers, best = points[order], norms[order]
     spread: FloatArray = np.std(points, axis=0)
-    for step in range(STEPS):
+    for step in range(WALK_STEPS):
         if deadline.is_over:
             break
         steps = rng.standard_normal((len(walkers), TRIES, points.shape[1])) * spread * 0.5 * 0.6**step

@@ -6,7 +6,7 @@ linear in the model of `big_m_model`, on every bounded piece of the domain (`sol
 A solver's optimum is a lower bound only once its pattern has a proved interior, at a point that passes
 `witness_bound`. A pattern without one is cut off, with all that share the reason, and the program is solved again
 (`strict_interior`). What cannot be decided either way is cut off too and enters the upper bound. Upper bounds are the
-solver's own, in float64: each is raised by SAFETY times the constant, ten times the tolerances that are asked of it.
+solver's own, in float64: each is raised by SOLVER_ROOM times the constant, ten times the tolerances asked of it.
 
 Source: Jordan and Dimakis 2020 (LipMIP); the strict interior is design, section 2.3.
 """
@@ -36,7 +36,7 @@ from solvers.problems.witnesses import rounding_slack, witness_bound
 
 __all__ = ["MixedInteger"]
 
-SAFETY = 1e-8
+SOLVER_ROOM = 1e-8
 # Gap left to the solver, and the improvement that a new incumbent must bring: together below 1e-7.
 SOLVER_GAP = 1e-9
 LEAST_STEP = 4e-8
@@ -194,7 +194,7 @@ class _Search:
             self.counts["programs"] += 1
             self.counts["nodes"] += answer.nodes
             # Infeasible: no pattern that is left reaches the floor.
-            proved = max(floor, scale * answer.bound) + SAFETY * scale
+            proved = max(floor, scale * answer.bound) + SOLVER_ROOM * scale
             task.bound = min(task.bound, proved)
             if answer.found:
                 if self._judge(task, program.pattern()):

@@ -34,7 +34,7 @@ from solvers.lipschitz.shallow.form import shallow_form
 from solvers.lipschitz.shallow.incumbents import Champion, Incumbents
 from solvers.lipschitz.shallow.interior_points import point_in_cell
 from solvers.problems.budget import Budget, Deadline
-from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.problems.witnesses import rounding_slack
@@ -196,7 +196,7 @@ def _cases(problems: Sequence[LipschitzProblem]) -> tuple[list[Case], list[Case]
     known: dict[Hashable, Case] = {}
     owner = []
     for problem in problems:
-        key = (id(problem.network), _domain_key(problem.domain))
+        key = (id(problem.network), problem.domain.key)
         if key not in known:
             whole = WholeSpace(problem.network.input_dimension)
             centred = bool(problem.domain.strictly_contains(np.zeros(whole.dimension)))
@@ -210,12 +210,8 @@ def _cases(problems: Sequence[LipschitzProblem]) -> tuple[list[Case], list[Case]
     return list(known.values()), owner
 
 
-def _domain_key(domain: Domain) -> Hashable:
-    return (domain.lower.tobytes(), domain.upper.tobytes()) if isinstance(domain, Box) else None
-
-
 def _group_key(case: Case) -> Hashable:
-    return (case.form.normals.shape, case.form.jumps.shape, case.form.central, _domain_key(case.area))
+    return (case.form.normals.shape, case.form.jumps.shape, case.form.central, case.area.key)
 
 
 def _ordered_sum(rows: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,6 +20,11 @@ class WholeSpace:
     """All of R^d: the constant is the global one."""
 
     dimension: int
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal domains, and for them alone."""
+        return ("global", self.dimension)
 
     def strictly_contains(self, points: FloatArray) -> np.ndarray:
         """Whether points of shape (..., d) lie in the interior; shape (...)."""
@@ -68,6 +73,11 @@ class Box:
     @property
     def dimension(self) -> int:
         return int(self.lower.size)
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal domains, and for them alone."""
+        return ("box", self.lower.tobytes(), self.upper.tobytes())
 
     def strictly_contains(self, points: FloatArray) -> np.ndarray:
         """Whether points of shape (..., d) lie in the interior; shape (...)."""

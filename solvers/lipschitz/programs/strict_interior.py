@@ -24,7 +24,7 @@ from solvers.problems.facets import BoundedPiece
 __all__ = ["Conflict", "Verdict", "judge_pattern"]
 
 # Margins, on a box of size one, from which float64 is asked for a point at all; exact arithmetic checks the point.
-THIN = 1e-12
+LEAST_MARGIN = 1e-12
 
 # (layer, neuron, active)
 Literal: TypeAlias = tuple[int, int, bool]
@@ -125,7 +125,7 @@ def _interior(piece: BoundedPiece, rows: _Rows, prefix: list[Literal]) -> tuple[
     a, b, scales = rows.arrays()
     low, high = piece.box.lower.copy(), piece.box.upper.copy()
     margin, _, point, multipliers = deep_point(a, b, np.zeros(len(b)), low, high, np.zeros(1, dtype=np.int8))
-    if margin > THIN * float((high - low).min()):
+    if margin > LEAST_MARGIN * float((high - low).min()):
         return point, None
     if not np.isfinite(margin):
         return None, None
