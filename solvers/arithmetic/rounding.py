@@ -1,6 +1,6 @@
 """How far float64 and float32 round, under names that say which of two neighbouring powers of two is meant.
 
-Compiled kernels hold these numbers as constants.
+Kernels hold these numbers as constants; that this file names `arithmetic.compiled` lets their cache go with it.
 """
 
 from __future__ import annotations

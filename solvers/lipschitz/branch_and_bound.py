@@ -37,6 +37,8 @@ __all__ = ["BranchAndBound"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, WALK_STEPS, TRIES = 16, 12, 32
+# Seconds between two looks at a deadline that is about to pass.
+GLANCE = 0.002
 # Splits of a round from which threads share them.
 WORTH_SHARING = 32
 
@@ -152,18 +154,29 @@ class BranchAndBound(AbstractLipschitzSolver):
 
 @contextlib.contextmanager
 def _alarm(deadline: Deadline) -> Iterator[NDArray[np.int8]]:
-    """A flag of shape (1,) that becomes 1 when the deadline passes, also while compiled code runs."""
+    """A flag of shape (1,) that becomes 1 when the deadline passes, also while compiled code runs.
+
+    The clock stands still while kernels are compiled, so what is left is asked for again each time it should be over.
+    """
     stop = np.zeros(1, dtype=np.int8)
     if math.isinf(deadline.remaining):
         yield stop
         return
-    timer = threading.Timer(deadline.remaining, stop.fill, (1,))
-    timer.daemon = True
-    timer.start()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(max(deadline.remaining, GLANCE)):
+            if deadline.is_over:
+                stop.fill(1)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield stop
     finally:
-        timer.cancel()
+        ended.set()
+        watcher.join()
 
 
 def _affine(problem: LipschitzProblem, incumbent: Incumbent) -> float:

@@ -39,7 +39,7 @@ MOST_INPUTS = 8
 # Certificates list every region; longer ones are of no use to a checker in exact arithmetic.
 MOST_CERTIFIED = 4000
 # Cells between two looks at the clock, and the seconds they should take at most.
-FIRST_STEPS, MOST_STEPS, GLANCE = 256, 1 << 20, 0.02
+FIRST_STEPS, MOST_STEPS, STEPS_SECONDS = 256, 1 << 20, 0.02
 # Regions too thin for a witness in float64 that are looked at in exact arithmetic.
 MOST_THIN = 500
 # Random points whose gradients are measured first.
@@ -158,14 +158,14 @@ class RegionEnumeration(AbstractLipschitzSolver):
                 if deadline.is_over or (limit is not None and stream.regions >= limit):
                     finished = False
                     break
-                before = deadline.elapsed
+                before = deadline.spent
                 code = stream.advance(steps, limit)
                 if code == IMPROVED:
                     thin += _improve(case, piece, record, stream.centres(), thin < MOST_THIN)
                     continue
                 if lists is not None and not _list_regions(stream, listed, MOST_CERTIFIED - met):
                     lists = None
-                steps = _next_steps(steps, deadline.elapsed - before)
+                steps = _next_steps(steps, deadline.spent - before)
                 for q, problem in case.problems.items():
                     deadline.tell(problem.p, case.lower.get(q, 0.0), math.inf)
             met, cells, passed = met + stream.regions, cells + stream.steps, passed + stream.passed
@@ -200,9 +200,9 @@ class RegionEnumeration(AbstractLipschitzSolver):
 
 def _next_steps(steps: int, seconds: float) -> int:
     """As many cells as fit between two looks at the clock."""
-    if seconds < 0.5 * GLANCE:
+    if seconds < 0.5 * STEPS_SECONDS:
         return min(2 * steps, MOST_STEPS)
-    return max(FIRST_STEPS, steps // 2) if seconds > 2 * GLANCE else steps
+    return max(FIRST_STEPS, steps // 2) if seconds > 2 * STEPS_SECONDS else steps
 
 
 def _affine(case: _Case) -> dict[float, float]:
