@@ -312,8 +312,7 @@ def _sample(incumbent: _Incumbent, rng: np.random.Generator, deadline: Deadline)
             break
         steps = rng.standard_normal((len(walkers), TRIES, points.shape[1])) * spread * 0.5 * 0.6**step
         tries = walkers[:, None, :] + steps
-        if isinstance(problem.domain, Box):
-            tries = np.clip(tries, problem.domain.lower, problem.domain.upper)
+        tries = problem.domain.nearest(tries)
         flat = tries.reshape(-1, points.shape[1])
         lengths = vector_norm(gradients_at(problem.network, flat), problem.dual_p).reshape(len(walkers), TRIES)
         pick = np.argmax(lengths, axis=1)

@@ -22,7 +22,7 @@ from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.regions.pieces import Piece, region_pieces
 from solvers.problems.budget import Budget, Deadline
-from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
@@ -98,7 +98,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         firsts: dict[Hashable, tuple[_Case, np.random.Generator]] = {}
         owners = []
         for problem, rng in zip(problems, rngs, strict=True):
-            key = (id(problem.network), _domain_key(problem.domain))
+            key = (id(problem.network), problem.domain.key)
             case, _ = firsts.setdefault(key, (_Case(), rng))
             case.problems.setdefault(problem.dual_p, problem)
             owners.append(case)
@@ -205,10 +205,6 @@ def _next_steps(steps: int, seconds: float) -> int:
     return max(FIRST_STEPS, steps // 2) if seconds > 2 * GLANCE else steps
 
 
-def _domain_key(domain: Domain) -> Hashable:
-    return (domain.lower.tobytes(), domain.upper.tobytes()) if isinstance(domain, Box) else None
-
-
 def _affine(case: _Case) -> dict[float, float]:
     """A network without hidden layers has one gradient everywhere."""
     upper = {}
@@ -223,8 +219,8 @@ def _sample(case: _Case, record: Record, rng: np.random.Generator) -> None:
     """Longest gradients at random points, so that cells are passed over from the start."""
     problem = next(iter(case.problems.values()))
     domain, d = problem.domain, problem.network.input_dimension
-    if isinstance(domain, Box):
-        points = rng.uniform(domain.lower, domain.upper, (SAMPLES, d))
+    if domain.is_bounded:
+        points = domain.draw(SAMPLES, rng)
     else:  # near the kinks, and far out
         points = rng.standard_normal((SAMPLES, d)) * 10.0 ** rng.uniform(-1, 2, (SAMPLES, 1))
     gradients = gradients_at(problem.network, points)

@@ -22,7 +22,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.networks.relu import ReluNetwork
-from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern
 from solvers.problems.results import Witness
@@ -66,10 +66,9 @@ class BoundedPiece:
         with np.errstate(divide="ignore", invalid="ignore"):
             x = whole[:-1] / whole[-1]
         domain = self.problem.domain
-        if isinstance(domain, Box) and not domain.strictly_contains(x) and self.problem.network.is_homogeneous:
-            # A cone around the origin, which lies inside the box: shrinking stays in the cone.
-            room = np.where(x > 0, domain.upper, -domain.lower) / np.maximum(np.abs(x), 1e-300)
-            x = x * (0.5 * min(1.0, float(room.min())))
+        if not domain.strictly_contains(x) and self.problem.network.is_homogeneous:
+            # A cone around the origin, which lies inside the domain: shrinking stays in the cone.
+            x = x * (0.5 * min(1.0, domain.reach(x)))
         return np.asarray(x)
 
     def lower_bound(self, u: FloatArray) -> tuple[float, Witness | None]:
@@ -94,7 +93,7 @@ def each_piece(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
     network = problem.network
     w = network.weights[0]
     back = None
-    if network.depth and isinstance(problem.domain, WholeSpace) and w.shape[0] <= w.shape[1]:
+    if network.depth and not problem.domain.is_bounded and w.shape[0] <= w.shape[1]:
         back = _right_inverse(w)
     if back is None:
         yield from _facets(problem)
@@ -127,20 +126,19 @@ def _right_inverse(w: FloatArray) -> FloatArray | None:
 
 
 def _facets(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
-    network, domain = problem.network, problem.domain
+    network, box = problem.network, problem.domain.enclosing_box
     d = network.input_dimension
     if network.depth == 0:
-        yield solid_piece(problem, domain if isinstance(domain, Box) else Box.cube(d))
+        yield solid_piece(problem, Box.cube(d) if box is None else box)
         return
-    around_origin = isinstance(domain, WholeSpace) or bool(domain.strictly_contains(np.zeros(d)))
-    if network.is_homogeneous and around_origin:
+    if network.is_homogeneous and problem.domain.strictly_contains(np.zeros(d)):
         if d == 1:  # the facets are single points; an interval on either side has the same two regions
             yield solid_piece(problem, Box([0.5], [1.0]))
             yield solid_piece(problem, Box([-1.0], [-0.5]))
             return
         yield from (_cone_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))
-    elif isinstance(domain, Box):
-        yield solid_piece(problem, domain)
+    elif box is not None:
+        yield solid_piece(problem, box)
     else:
         yield solid_piece(problem, Box.cube(d))
         yield from (_homogenised_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))

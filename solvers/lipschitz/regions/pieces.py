@@ -84,10 +84,9 @@ class ConePiece:
         if len(u) > d:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(x / u[d])
-        if isinstance(domain, Box):
-            # A cone around the origin, which lies inside the box: shrinking stays in the cone.
-            room = np.where(x > 0, domain.upper, -domain.lower) / np.maximum(np.abs(x), 1e-300)
-            x = x * (0.5 * min(1.0, float(room.min())))
+        if domain.is_bounded:
+            # A cone around the origin, which lies inside the domain: shrinking stays in the cone.
+            x = x * (0.5 * min(1.0, domain.reach(x)))
         return np.asarray(x)
 
     def lower_bound(self, u: FloatArray) -> tuple[float, Witness | None]:

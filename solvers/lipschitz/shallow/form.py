@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.shallow.exact_cells import pivot_columns
 from solvers.networks.relu import ReluNetwork
-from solvers.problems.domains import Box, Domain
+from solvers.problems.domains import Domain
 
 __all__ = ["ShallowNetwork", "shallow_form"]
 
@@ -99,7 +99,7 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
     owners, first, jumps = place[owners], [first[h] for h in kept], jumps[kept]
     rows, offsets = np.array(w[first]).reshape(-1, d), np.array(b[first])
     normals, basis, doubtful = rows, np.eye(d), False
-    if first and not isinstance(domain, Box):
+    if first and not domain.is_bounded:
         scaled = rows / np.abs(rows).max(axis=1, keepdims=True)
         _, sizes, right = np.linalg.svd(scaled, full_matrices=False)
         rank = int((sizes > sizes[0] * 1e-12).sum())
