@@ -5,8 +5,8 @@ bounds (`search.nodes.expand`, a pure function) and drops what cannot beat the i
 by a proof: its bound, or multipliers that show it empty. So whenever the search stops, the largest bound among open
 nodes, leaves without a witness and dropped nodes is an upper bound, and every gradient with a proved witness a lower.
 
-Sources: Bhowmick, D'Souza and Raghavan 2021 (LipBaB) for branching on ReLU with symbolic bounds; the dual view for
-p = inf and the strict interior are design, section 2.3.
+Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.directions` for the dual view for p = inf,
+`problems.regions` for the strict interior.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A bounded piece of the problem (`regions.pieces`) is subdivided neuron by neuron
 every region that comes out is measured. How cells are cut is told in `regions.kernels`, how signs are made certain in
 `regions.geometry`; nothing depends on a tolerance.
 
-Source: Berzins 2023 for subdivision through signs at vertices; the constant is the longest gradient (design, 2.3).
+Source: [Ber23] for subdivision through signs at vertices; `problems.facets` for the pieces.
 """
 
 from __future__ import annotations

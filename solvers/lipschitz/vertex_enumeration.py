@@ -1,7 +1,7 @@
 """Exact constants of shallow networks: every cell of the hyperplane arrangement, through its vertices.
 
-Sources: Zaslavsky 1975 for the number of cells; the gradient on a cell is sum over active j of v_j w_j ([DFGSV25],
-section 2). How each cell is met once is told in `shallow.cell_enumeration`.
+Sources: [Zas75] for the number of cells; the gradient on a cell is sum over active j of v_j w_j [DFGSV25, section 2].
+How each cell is met once is told in `shallow.cell_enumeration`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,23 @@
 """One problem as bounded ones: homogenised facets, the domain transformation that every exact method shares.
 
-F(x, t) = W_L s(... s(W_0 x + b_0 t) ... + b_{L-1} t) is positively homogeneous and grad_x F(x, t) = grad f(x / t) for
-t > 0. So the linear regions of f on R^d are cones over t > 0, and each meets the surface of [-1, 1]^d x [0, 1]: the
-facet t = 1 or one of the 2d facets x_k = +-1, t in [0, 1]. The solid box is never used: at its apex every pattern is
-weakly feasible (design, section 2.3).
+Let F(x, t) = W_L s(... s(W_0 x + b_0 t) ... + b_{L-1} t) with s the ReLU: f with every hidden bias multiplied by t and
+without the last one, so f = F(., 1) + b_L.
+
+Theorem. Lip_p(f; R^d) is the largest ||grad_x F||_{p'} over the linear regions of F that meet the relative interior of
+one of 2 d + 1 facets of [-1, 1]^d x [0, 1]: t = 1, and x_k = +-1 for each k. If all hidden biases vanish, t drops out:
+Lip_p(f; X) is the largest ||grad f||_{p'} over the regions that meet one of the 2 d facets x_k = +-1 of [-1, 1]^d, for
+X = R^d and for every X with the origin inside.
+
+Proof sketch. s(c z) = c s(z) for c > 0, so F(c x, c t) = c F(x, t), and for t > 0 F(x, t) = t F(x / t, 1): hence
+grad_x F(x, t) = grad f(x / t), and over t > 0 the regions of F are the open cones over those of f at t = 1. Besides in
+0, the ray through a point with t > 0 meets the surface of [-1, 1]^d x [0, 1] where max(|x_1|, ..., |x_d|, t) = 1: on
+one of the 2 d + 1 facets. So an open cone cuts a relatively open, non-empty set out of their union, and the relative
+boundaries of the facets, of lower dimension, cannot hold all of it: every region of f is met. Conversely, a region met
+in the relative interior of a facet has points with t > 0, so it is the cone over a region of f. Without hidden biases
+the regions of f are open cones in R^d already; the same argument holds in [-1, 1]^d, and a cone meets the interior of
+every X with the origin inside.
+
+The solid box is never used: at its apex 0 all pre-activations vanish, so every pattern is weakly feasible there.
 
 On a facet t is carried through the layers by one more neuron per hidden layer: t >= 0, so relu(t) = t, and what comes
 out is an ordinary ReLU network with affine layers.
@@ -83,7 +97,7 @@ def bounded_pieces(problem: LipschitzProblem) -> list[BoundedPiece]:
     the first layer, where k < d) t drops out and 2k remain, also for a box around the origin, since then all regions
     are cones.
 
-    Source: design, section 2.3.
+    Source: the theorem at the top of this file.
     """
     return list(each_piece(problem))
 

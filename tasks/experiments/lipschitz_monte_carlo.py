@@ -76,7 +76,7 @@ class LipschitzConfig(Config):
 
 
 def theory_exponent(p: float) -> float:
-    """The power of d in Lip_p of a random network: 1/2 for p < 2, 1 - 1/p from there on ([DFGSV25], Theorem 1.1)."""
+    """The power of d in Lip_p of a random network: 1/2 for p < 2, 1 - 1/p from there on [DFGSV25, Theorem 1.1]."""
     return 0.5 if p < 2 else 1.0 - (0.0 if math.isinf(p) else 1 / p)
 
 

@@ -67,7 +67,7 @@ class RobustnessConfig(Config):
 
 
 class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
-    """Both halves of the thesis in one number: how steep is a network that memorizes?
+    """Both halves of [FinkeThesis] in one number: how steep is a network that memorizes?
 
     The network is the construction of [DFG24] with ReLU neurons. Its score is positive on the covered class and
     negative on the other, by at least the margin on every point; so within the margin over the constant of a point,

@@ -1,7 +1,7 @@
 """Whether a full activation pattern has a region with an interior, and if not, what else has none for that reason.
 
 A solver that sees closed constraints may hand over a pattern whose region is a point, an edge or nothing: three kinks
-that meet, a corner where a layer dies (design, section 2.3). Layer by layer the pattern is given a point with room
+that meet, a corner where a layer dies (`problems.regions`). Layer by layer the pattern is given a point with room
 around it, or exact multipliers that leave it none; the neurons with a multiplier, and those that shape their rows, are
 then a conflict: no pattern that agrees with them has an interior.
 """

@@ -7,7 +7,7 @@ t >= 0 is covered by the d + 1 cones over e_t and all but one of the rays e_1, .
 in a simplex. A region that meets several of them is met several times; that is rarer than among the 2 d + 1 facets of a
 box, whose walls are larger. Without biases t drops out.
 
-Source: the fan of projective space, as in Ziegler, Lectures on Polytopes, section 7.1, lifted by t.
+Source: the fan of projective space, as in [Ziegler95, section 7.1], lifted by t.
 """
 
 from __future__ import annotations

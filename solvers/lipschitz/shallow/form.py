@@ -107,7 +107,7 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
             doubtful = exact_rank(rows) != rank
             basis = right[:rank].T
             normals = rows @ basis
-    # Every jump is rounded once, then M + 1 numbers are added (Higham 2002, section 4.2).
+    # Every jump is rounded once, then M + 1 numbers are added [Hig02, section 4.2].
     slack = (len(first) + 2) * 2.0**-52 * (np.abs(jumps).sum(axis=0) + np.abs(base)) if len(first) else np.zeros(d)
     central = not offsets.any()
     return ShallowNetwork(
