@@ -170,11 +170,11 @@ class VertexEnumeration(AbstractLipschitzSolver):
         form, d = case.form, case.network.input_dimension
         rows, offsets = form.rows.tolist(), form.offsets.tolist()
         faces = 0
-        box = case.area.enclosing_box
-        if box is not None:
+        if case.area.bounds is not None:
+            lower, upper = case.area.bounds
             eye = np.eye(d)
             rows += [*eye.tolist(), *(-eye).tolist()]
-            offsets += [*(-box.lower).tolist(), *box.upper.tolist()]
+            offsets += [*(-lower).tolist(), *upper.tolist()]
             faces = 2 * d
         if math.comb(len(rows), min(d, form.count + faces)) > MOST_EXACT_SUBSETS:
             return None

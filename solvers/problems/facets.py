@@ -140,10 +140,10 @@ def _right_inverse(w: FloatArray) -> FloatArray | None:
 
 
 def _facets(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
-    network, box = problem.network, problem.domain.enclosing_box
+    network, bounds = problem.network, problem.domain.bounds
     d = network.input_dimension
     if network.depth == 0:
-        yield solid_piece(problem, Box.cube(d) if box is None else box)
+        yield solid_piece(problem, Box.cube(d) if bounds is None else Box(*bounds))
         return
     if network.is_homogeneous and problem.domain.strictly_contains(np.zeros(d)):
         if d == 1:  # the facets are single points; an interval on either side has the same two regions
@@ -151,8 +151,8 @@ def _facets(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
             yield solid_piece(problem, Box([-1.0], [-0.5]))
             return
         yield from (_cone_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))
-    elif box is not None:
-        yield solid_piece(problem, box)
+    elif bounds is not None:
+        yield solid_piece(problem, Box(*bounds))
     else:
         yield solid_piece(problem, Box.cube(d))
         yield from (_homogenised_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))

@@ -17,7 +17,7 @@ from solvers.lipschitz.shallow.cell_enumeration import (
 )
 from solvers.lipschitz.shallow.form import ShallowNetwork
 from solvers.networks.relu import ReluNetwork
-from solvers.problems.domains import Domain
+from solvers.problems.domains import Box, Domain
 from solvers.problems.regions import ActivationPattern, LinearRegion, pattern_at
 from solvers.problems.results import Witness
 
@@ -72,9 +72,9 @@ def arrangements_of(group: list[Case]) -> Iterator[Arrangement]:
         return
     for case in group:
         case.degenerate = case.degenerate or case.form.doubtful_rank
-    box = first.area.enclosing_box
-    if box is not None:
-        yield from box_arrangements(normals, offsets, box)
+    bounds = first.area.bounds
+    if bounds is not None:
+        yield from box_arrangements(normals, offsets, Box(*bounds))
     else:
         yield from open_arrangements(normals, None if first.form.central else offsets)
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
-
-if TYPE_CHECKING:
-    from solvers.problems.domains.box import Box
 
 __all__ = ["Domain"]
 
@@ -40,13 +37,13 @@ class Domain(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def enclosing_box(self) -> Box | None:
-        """A box that holds the domain, the domain itself where that is a box; None where the domain is unbounded."""
+    def bounds(self) -> tuple[FloatArray, FloatArray] | None:
+        """Lower and upper corner (d,) of the smallest box that holds the domain; None where it is unbounded."""
 
     @property
     def is_bounded(self) -> bool:
         """Whether some box holds the domain."""
-        return self.enclosing_box is not None
+        return self.bounds is not None
 
     @property
     @abc.abstractmethod

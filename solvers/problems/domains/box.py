@@ -63,8 +63,8 @@ class Box(Domain):
         return (self.kind, self.lower.tobytes(), self.upper.tobytes())
 
     @property
-    def enclosing_box(self) -> Box:
-        return self
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        return self.lower, self.upper
 
     @property
     def centre(self) -> FloatArray:

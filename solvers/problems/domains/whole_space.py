@@ -27,7 +27,7 @@ class WholeSpace(Domain):
         return (self.kind,)
 
     @property
-    def enclosing_box(self) -> None:
+    def bounds(self) -> None:
         return None
 
     @property
