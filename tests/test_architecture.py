@@ -235,6 +235,47 @@ def test_every_experiment_is_registered_and_says_what_it_measures() -> None:
         assert experiment.not_random <= set(experiment.config_type.model_fields)
 
 
+def definitions(path: Path) -> set[str]:
+    """Functions and classes of a module that carry no underscore."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name for node in body if isinstance(node, kinds) and not node.name.startswith("_")}
+
+
+LISTS_ALL = ("solvers/problems", "solvers/arithmetic", "solvers/checkers", "tasks", "tracking", "cluster")
+# One `register` a command: what the program calls of each.
+SAME_PART = {"register"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in modules() if str(path.relative_to(ROOT)).startswith(LISTS_ALL)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_all_lists_every_public_name(path: Path) -> None:
+    """Of a module that others import; a command is what `register` enters, so only what others take needs a place."""
+    if not any(module_name(path) in imported for imported in import_graph().values()):
+        return
+    public = definitions(path)
+    if path.parent.name == "commands":
+        public &= {
+            alias.name
+            for other in modules()
+            for node in ast.walk(ast.parse(other.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module == module_name(path)
+            for alias in node.names
+        }
+    assert public <= set(getattr(importlib.import_module(module_name(path)), "__all__", ()))
+
+
+def test_public_names_have_one_meaning() -> None:
+    homes = collections.defaultdict(list)
+    for path in modules():
+        for name in definitions(path) - SAME_PART:
+            homes[name].append(module_name(path))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_public_names_exist_and_are_documented(path: Path) -> None:
     if path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip():

@@ -145,7 +145,7 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
 
     def summary_tables(self, trials: pd.DataFrame) -> list[SummaryTable]:
         tables = []
-        for name, part in questions(trials):
+        for name, part in _questions(trials):
             rows = []
             for (bias, width), cell in part.groupby(["max_bias", "width"]):
                 fitting = cell[cell["interpolates"].astype(bool)]
@@ -174,13 +174,13 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
     def figures(self, trials: pd.DataFrame) -> dict[str, Figure]:
         from tasks.figures.robustness import robustness_figures
 
-        return robustness_figures(questions(trials))
+        return robustness_figures(_questions(trials))
 
     def data_sources(self, params: Mapping[str, Any]) -> list[str]:
         return [str(params["data"])]
 
 
-def questions(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _questions(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The trials by data set and by every parameter in `VARIANTS` that varies, each part with its name."""
     keys = varying(trials, VARIANTS)
     found = []
