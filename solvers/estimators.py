@@ -186,7 +186,7 @@ class _AbstractInterpolating(ClassifierMixin, BaseEstimator, abc.ABC):  # type: 
 
 
 class InterpolatingClassifier(_AbstractInterpolating):
-    """The two-layer threshold network of [DFG24], Algorithm 2, fitted to every training point.
+    """The two-layer threshold network of [DFG24, Algorithm 2], fitted to every training point.
 
     Parameters:
         width: n, neurons of the first layer; when None the least one that interpolates with `probability` is searched.

@@ -44,7 +44,7 @@ def complexity(
     """Measure how hard the classes of a data set are to tell apart: mutual coverings, separation, mean widths.
 
     Balls cover every class; the radius of one about c is at most C d / sqrt(log(e R / d)), with d the distance from c
-    to the centres of the other class. What the theorem of Dirksen, Finke and Genzel (2024) makes of them stands
+    to the centres of the other class. What the theorem of Dirksen, Finke and Genzel [DFG24] makes of them stands
     beside the counts that hold for any data. Data are scaled to max ||x|| = 1.
 
     Example: interlip complexity moons:1000 --constant 0.5 --constant 1

@@ -10,7 +10,7 @@ from tasks.experiment import AbstractExperiment, Trial
 from tasks.registry import experiment_named
 from tasks.seeding import content_digest
 
-__all__ = ["BATCH_SECONDS", "Batch", "in_flight", "plan"]
+__all__ = ["BATCH_SECONDS", "Batch", "in_flight", "plan", "remaining"]
 
 # Work in one batch: enough to drown the cost of a call, little enough to spread and to lose.
 BATCH_SECONDS = 1.0

@@ -1,7 +1,7 @@
 """Operator norms ||W||_{a -> b} = max ||W x||_b over ||x||_a <= 1: exact where they are known, proved above elsewhere.
 
 Exact: a = 1 (the longest column in l_b), b = inf (the longest row in l_{a'}), a = b = 2 (the largest singular value).
-For other pairs computing the norm is NP-hard (Hendrickx and Olshevsky 2010), and upper bounds come from rows and
+For other pairs computing the norm is NP-hard [HO10], and upper bounds come from rows and
 Hoelder's inequality, from comparing norms, and from Riesz-Thorin interpolation. All results are rounded upward, by
 enough that `solvers.checkers.norm_product` can prove them again.
 """
@@ -78,7 +78,7 @@ def spectral_bound(matrix: FloatArray) -> float:
     """The largest singular value of (m, n), rounded upward by more than a proof in float64 arithmetic loses.
 
     That proof is a Cholesky decomposition of the Gram matrix of the shorter side k: it loses 2 k (m + n) units in the
-    last place of the square (Rump 2006, theorem 2.3).
+    last place of the square [Rump06, theorem 2.3].
     """
     m, n = matrix.shape
     return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + (4 * min(m, n) * (m + n) + 64) * EPSILON)

@@ -1,7 +1,7 @@
 """Circular cross-correlations of 0/1 feature maps by Fourier transforms, with a proved rounding error.
 
 Transforms are separable float64 matrix products rather than a library's FFT: the error of a matrix product is bounded
-by |A||B| in whatever order a BLAS sums (Higham, 2002, Accuracy and Stability of Numerical Algorithms, section 3.5),
+by |A||B| in whatever order a BLAS sums [Hig02, section 3.5],
 while a bound for an FFT depends on how that FFT is written. At the sizes of images the products are also quicker.
 """
 

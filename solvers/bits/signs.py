@@ -34,7 +34,7 @@ def sign_slack(largest: Any, weight_sum: Any, bias: Any, dimension: int) -> Any:
     Args:
         largest: ||x||_inf. weight_sum: ||w||_1. bias: |b|. Numbers, arrays or tensors.
         dimension: d.
-    Source: Higham 2002, section 3.1; factor 2 for the rounding of this bound, the constant for underflow.
+    Source: [Hig02, section 3.1]; factor 2 for the rounding of this bound, the constant for underflow.
     """
     return 2 * (dimension + 2) * UNIT_ROUNDOFF * (largest * weight_sum + bias) + 1e-300
 

@@ -5,7 +5,7 @@ effect, in decimals of many digits rounded upward. The one step in float64 is th
 if c^2 I - W W^T is positive definite, which a Cholesky decomposition of that matrix, lowered by all that rounding can
 hide, shows by running to its end.
 
-Source: Rump 2006, Verification of positive definiteness, theorem 2.3; Higham 2002, section 3.1, for inner products.
+Source: [Rump06, theorem 2.3]; [Hig02, section 3.1] for inner products.
 """
 
 from __future__ import annotations

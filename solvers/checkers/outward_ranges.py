@@ -7,8 +7,8 @@ A partial pattern decides neurons with 1 (active), -1 (inactive) or leaves them 
 region of the node the pre-activation of a decided neuron has that sign strictly, or is identically 0, where its
 neuron adds nothing under either sign.
 
-Sources: Zhang et al. 2018 (CROWN) for lines below and above a neuron; Weng et al. 2018 (Fast-Lip) for ranges pulled
-back through the Jacobian; Higham 2002, section 3.1, for rounding.
+Sources: CROWN [ZWCHD18] for lines below and above a neuron; Fast-Lip [Weng18] for ranges pulled back through the
+Jacobian; [Hig02, section 3.1] for rounding.
 """
 
 from __future__ import annotations
@@ -314,7 +314,7 @@ def _dominated(
 
     For q < 2 after scaling: ||g||_q^2 <= sum_k g_k^2 / w_k where ||w||_{q / (2 - q)} <= 1 (Hoelder). For q > 2 too:
     |g_k|^q lies below its chord in g_k^2, from near_k <= |g_k| to reach_k.
-    Source: Ben-Tal and Nemirovski 2001, section 4.3, for quadratic forms over a cube.
+    Source: [BN01, section 4.3] for quadratic forms over a cube.
     """
     scale = np.ones_like(reach)
     if q < 2:

@@ -9,7 +9,7 @@ needs nothing below it when
   arithmetic. On a linear region all of them are > 0, but for those that vanish identically;
 - its last split was on a pre-activation that is constant on the node: one side is empty, or adds no gradient.
 
-Source: Farkas' lemma; design, section 2.3, for pre-activations that vanish identically.
+Source: Farkas' lemma; `problems.regions` for pre-activations that vanish identically.
 """
 
 from __future__ import annotations

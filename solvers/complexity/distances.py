@@ -112,7 +112,7 @@ class TreeDistances(AbstractDistances):
     Args:
         points: shape (N, d).
         threads: for queries; -1 for all.
-    Source: Bentley 1975; scipy's cKDTree.
+    Source: [Bentley75]; scipy's cKDTree.
     """
 
     def __init__(self, points: FloatArray, threads: int = 1) -> None:
@@ -203,7 +203,7 @@ class _ScreenedDistances(AbstractDistances):
             self.squares[block] = (self.screen[block].astype(np.float64) ** 2).sum(axis=1)
             longest = max(longest, float((self.points[block] ** 2).sum(axis=1).max()))
         # With u the unit roundoff of the screen, a product <a, b> is off by at most (d + 2) u |a||b| in whatever
-        # order it is summed (Higham 2002, section 3.1); a and b differ from the shifted points by u |a|, u |b| and
+        # order it is summed [Hig02, section 3.1]; a and b differ from the shifted points by u |a|, u |b| and
         # by the rounding of the shift, below 4 * 2^-53 times the largest |x|. Twice that covers the rest, the
         # rounding of the distance in float64 included.
         roundoff = SINGLE_ROUNDOFF if single else UNIT_ROUNDOFF

@@ -1,6 +1,6 @@
 """The problem-adaptive complexity of a data set: mutual coverings, their mean widths, the network sizes they promise.
 
-Source: [DFG24], Theorem 1.4: with high probability the construction interpolates with O(M- + R log(2 M- M+) / delta +
+Source: [DFG24, Theorem 1.4]: with high probability the construction interpolates with O(M- + R log(2 M- M+) / delta +
 R omega) neurons, whatever the number of samples. The theorem leaves its constants open, so sizes are orders.
 """
 

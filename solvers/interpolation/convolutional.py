@@ -36,7 +36,7 @@ class Convolutional(AbstractInterpolator):
         minus: for two classes, the label of the covered class "-"; the last one in sorted order when left out.
         method: how the products over all translations are counted; the quicker way when left out, same network.
         device: torch device for the evaluation.
-    Source: the thesis' translation-invariant variant of [DFG24], Algorithm 2.
+    Source: the translation-invariant variant of [DFG24, Algorithm 2] in [FinkeThesis].
     """
 
     width: int

@@ -81,7 +81,7 @@ def cover_class(blocks: Words, first: int, last: int, valid: Words, order: Whole
     Returns:
         The places x* of the neurons in order of acceptance; their thresholds m; and how many candidates were tried, as
         in the sequential algorithm, those with m = 0 included. All are the same for any number of threads.
-    Source: [DFG24], Algorithm 2, lines 3 to 12.
+    Source: [DFG24, Algorithm 2, lines 3 to 12].
     """
     if threads > 1 and blocks.size > WORTH_SHARING:
         return _cover_shared(blocks, first, last, valid, order, threads)

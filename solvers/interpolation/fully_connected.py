@@ -50,7 +50,7 @@ class FullyConnected(AbstractInterpolator):
             workers set to their number of CPUs. The network is the same for all.
         deal: covers the classes elsewhere: given the features, the mask of all of them and a task for each class, what
             `cover_class` gives for each.
-    Source: [DFG24], Algorithm 2.
+    Source: [DFG24, Algorithm 2].
     """
 
     width: int

@@ -54,7 +54,7 @@ def build_second_layer(maps: PackedMaps, candidates: Rows, others: Rows, method:
         candidates: rows of the class in the order drawn, each once.
         others: rows x+ of the other classes, at least one.
         method: how products are counted; both ways give the same layer.
-    Source: the thesis' translation-invariant variant of [DFG24], Algorithm 2.
+    Source: the translation-invariant variant of [DFG24, Algorithm 2] in [FinkeThesis].
     """
     chosen = method or faster_method(maps.filters, maps.height, maps.width, len(candidates))
     open_rows = dict.fromkeys(candidates.tolist())

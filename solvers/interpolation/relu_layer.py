@@ -67,7 +67,7 @@ def cover_with_relu(
         features: Phi of all points. slack: bound on the rounding of <u, Phi(x)>.
         own, others: rows of the class and of all other classes.
         order: places in `own` in their drawn order.
-    Source: [DFG24], Algorithm 2, lines 3 to 12.
+    Source: [DFG24, Algorithm 2, lines 3 to 12].
     """
     minus, plus = features[own], features[others]
     alive = np.ones(len(own), dtype=np.bool_)

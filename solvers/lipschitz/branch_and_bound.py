@@ -4,8 +4,8 @@ A best-first queue holds nodes of all bounded pieces (`search.frontier`). Each r
 bounds (`search.expansion`, a pure function) and drops what cannot beat the incumbent; whenever the search stops, the
 frontier holds a proved interval.
 
-Sources: Bhowmick, D'Souza and Raghavan 2021 (LipBaB) for branching on ReLU with symbolic bounds; the dual view for
-p = inf and the strict interior are design, section 2.3.
+Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.directions` for the dual view for p = inf,
+`problems.regions` for the strict interior.
 """
 
 from __future__ import annotations
@@ -209,8 +209,7 @@ def _sample(incumbent: Incumbent, rng: np.random.Generator, deadline: Deadline) 
             break
         steps = rng.standard_normal((len(walkers), TRIES, points.shape[1])) * spread * 0.5 * 0.6**step
         tries = walkers[:, None, :] + steps
-        if isinstance(problem.domain, Box):
-            tries = np.clip(tries, problem.domain.lower, problem.domain.upper)
+        tries = problem.domain.nearest(tries)
         flat = tries.reshape(-1, points.shape[1])
         lengths = vector_norm(gradients_at(problem.network, flat), problem.dual_p).reshape(len(walkers), TRIES)
         pick = np.argmax(lengths, axis=1)

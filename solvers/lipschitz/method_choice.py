@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solvers.problems.domains import WholeSpace
 from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["MOST_SEARCHED", "Choice", "Size", "choose", "propagation_work", "size_of", "vertex_signs"]
@@ -67,8 +66,8 @@ def size_of(problem: LipschitzProblem) -> Size:
     """The size of a problem before anything is computed: every neuron may be undecided."""
     network, domain = problem.network, problem.domain
     d = network.input_dimension
-    whole = isinstance(domain, WholeSpace)
-    if network.is_homogeneous and (whole or bool(domain.strictly_contains(np.zeros(d)))):
+    whole = not domain.is_bounded
+    if network.is_homogeneous and domain.strictly_contains(np.zeros(d)):
         pieces = 2 * d
     else:
         pieces = 2 * d + 1 if whole else 1

@@ -8,7 +8,7 @@ A solver's optimum is a lower bound only once its pattern has a proved interior,
 (`strict_interior`). What cannot be decided either way is cut off too and enters the upper bound. Upper bounds are the
 solver's own, in float64: each is raised by SOLVER_ROOM times the constant, ten times the tolerances asked of it.
 
-Source: Jordan and Dimakis 2020 (LipMIP); the strict interior is design, section 2.3.
+Source: LipMIP [JD20]; `problems.regions` for the strict interior.
 """
 
 from __future__ import annotations

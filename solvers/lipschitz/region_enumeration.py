@@ -4,7 +4,7 @@ A bounded piece of the problem (`regions.pieces`) is subdivided neuron by neuron
 every region that comes out is measured. How cells are cut is told in `regions.kernels`, how signs are made certain in
 `regions.geometry`; nothing depends on a tolerance.
 
-Source: Berzins 2023 for subdivision through signs at vertices; the constant is the longest gradient (design, 2.3).
+Source: [Ber23] for subdivision through signs at vertices; `problems.facets` for the pieces.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ def _sample(case: _Case, record: Record, rng: np.random.Generator) -> None:
     """Longest gradients at random points, so that cells are passed over from the start."""
     problem = next(iter(case.problems.values()))
     domain, d = problem.domain, problem.network.input_dimension
-    if isinstance(domain, Box):
-        points = rng.uniform(domain.lower, domain.upper, (FIRST_POINTS, d))
+    if domain.is_bounded:
+        points = domain.draw(FIRST_POINTS, rng)
     else:  # near the kinks, and far out
         points = rng.standard_normal((FIRST_POINTS, d)) * 10.0 ** rng.uniform(-1, 2, (FIRST_POINTS, 1))
     gradients = gradients_at(problem.network, points)

@@ -1,7 +1,7 @@
 """Exact constants of shallow networks: every cell of the hyperplane arrangement, through its vertices.
 
-Sources: Zaslavsky 1975 for the number of cells; the gradient on a cell is sum over active j of v_j w_j ([DFGSV25],
-section 2). How each cell is met once is told in `shallow.cell_enumeration`.
+Sources: [Zas75] for the number of cells; the gradient on a cell is sum over active j of v_j w_j [DFGSV25, section 2].
+How each cell is met once is told in `shallow.cell_enumeration`.
 """
 
 from __future__ import annotations
@@ -170,10 +170,11 @@ class VertexEnumeration(AbstractLipschitzSolver):
         form, d = case.form, case.network.input_dimension
         rows, offsets = form.rows.tolist(), form.offsets.tolist()
         faces = 0
-        if isinstance(case.area, Box):
+        if case.area.bounds is not None:
+            lower, upper = case.area.bounds
             eye = np.eye(d)
             rows += [*eye.tolist(), *(-eye).tolist()]
-            offsets += [*(-case.area.lower).tolist(), *case.area.upper.tolist()]
+            offsets += [*(-lower).tolist(), *upper.tolist()]
             faces = 2 * d
         if math.comb(len(rows), min(d, form.count + faces)) > MOST_EXACT_SUBSETS:
             return None

@@ -41,7 +41,7 @@ class ConvThresholdNetwork(LayerSizes):
         thresholds: per detector the m, (M_k,).
         detector_classes: per detector the index of its class.
         classes: the labels, sorted.
-    Source: the thesis' translation-invariant variant of [DFG24], Algorithm 2.
+    Source: the translation-invariant variant of [DFG24, Algorithm 2] in [FinkeThesis].
     """
 
     shape: tuple[int, int, int]

@@ -35,7 +35,7 @@ class ReluClassifier(LayerSizes):
             least c away from 0.
         detector_classes: per detector the index of its class.
         classes: the labels, sorted.
-    Source: [DFG24], Algorithm 2, with sigma the ReLU.
+    Source: [DFG24, Algorithm 2], with sigma the ReLU.
     """
 
     weights: FloatArray

@@ -43,7 +43,7 @@ class ThresholdNetwork(LayerSizes):
         thresholds: per detector the m, (M_k,).
         detector_classes: per detector the index of its class.
         classes: the labels, sorted.
-    Source: [DFG24], Algorithm 2.
+    Source: [DFG24, Algorithm 2].
     """
 
     weights: FloatArray

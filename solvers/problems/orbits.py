@@ -2,7 +2,7 @@
 
 The translation T_(a,b) of an image x in R^{C x H x W} is (T x)[c, i, j] = x[c, i - a, j - b], indices modulo H and W;
 a 1-D signal has H = 1. Two rows lie in one orbit exactly when their canonical translates are equal, number by number.
-Source: the thesis' translation-invariant construction; see also Booth, 1980, on least rotations.
+Source: the translation-invariant construction of [FinkeThesis]; see also [Booth80] on least rotations.
 """
 
 from __future__ import annotations

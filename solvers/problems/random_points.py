@@ -6,7 +6,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.networks.relu import ReluNetwork
-from solvers.problems.domains import Box, Domain
+from solvers.problems.domains import Domain
 
 __all__ = ["draw_points"]
 
@@ -22,8 +22,8 @@ def draw_points(domain: Domain, count: int, network: ReluNetwork, rng: np.random
         Shape (count, d).
     """
     d = domain.dimension
-    if isinstance(domain, Box):
-        return rng.uniform(domain.lower, domain.upper, size=(count, d))
+    if domain.is_bounded:
+        return domain.draw(count, rng)
     w, b = network.weights[0], network.biases[0]
     lengths = np.sqrt((w**2).sum(axis=1))
     moving = lengths > 0

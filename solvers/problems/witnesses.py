@@ -33,8 +33,8 @@ def gradients_at(network: ReluNetwork, points: FloatArray) -> FloatArray:
 def rounding_slack(network: ReluNetwork, q: float) -> float:
     """Bound on the error in l_q of a gradient multiplied out in float64, whatever the order of additions.
 
-    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.5: a product of L + 1 matrices has an
-    entrywise error below (sum of inner dimensions + L) u |W_L| ... |W_0|.
+    Source: [Hig02, section 3.5]: a product of L + 1 matrices has an entrywise error below
+    (sum of inner dimensions + L) u |W_L| ... |W_0|.
     """
     product = np.abs(network.weights[-1])
     terms = network.depth + 2
@@ -69,8 +69,8 @@ def witness_bound(problem: LipschitzProblem, point: FloatArray) -> tuple[float, 
 def _signs_are_certain(network: ReluNetwork, point: FloatArray, pattern: ActivationPattern) -> bool:
     """Whether rounding cannot have changed the sign of any pre-activation at the point.
 
-    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.1: n products are summed with an error
-    below n u / (1 - n u) times the sum of their sizes, in any order.
+    Source: [Hig02, section 3.1]: n products are summed with an error below n u / (1 - n u) times the sum of
+    their sizes, in any order.
     """
     values, errors = np.asarray(point, dtype=np.float64), np.zeros(len(point))
     for w, b, active in zip(network.weights[:-1], network.biases[:-1], pattern, strict=True):

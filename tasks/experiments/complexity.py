@@ -26,7 +26,7 @@ from tasks.statistics import bootstrap_mean, exponent_fit, varying
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Complexity", "ComplexityConfig", "nested_sample", "questions"]
+__all__ = ["ComplexityConfig", "ComplexityExperiment", "nested_sample", "questions"]
 
 # Steps of the widths that are tried, and the widest of them.
 WIDTH_RATIO, LARGEST_WIDTH = 1.2, 8192
@@ -63,7 +63,7 @@ class ComplexityConfig(Config):
         return (self.shape or known_shape(self.data)) if self.conv else None
 
 
-class Complexity(AbstractExperiment[ComplexityConfig]):
+class ComplexityExperiment(AbstractExperiment[ComplexityConfig]):
     """Balls of a mutual covering against samples: flat where the structure of the classes is simple."""
 
     name = "complexity"

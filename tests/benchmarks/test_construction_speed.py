@@ -1,7 +1,7 @@
 """The construction against the textbook one, in one run: the same network, second layers alone and end to end.
 
 Reference: features in float32, then one dense float32 matrix-vector product per candidate, as a scientist would write
-[DFG24], Algorithm 2, then dense products for the evaluation. Both sides may use every core.
+[DFG24, Algorithm 2], then dense products for the evaluation. Both sides may use every core.
 
 On MNIST the textbook loop takes many minutes, so it is run on the first candidates of a class only: they must give the
 first neurons of ours, and their mean time for the minimum over the other classes stands for each further candidate.

@@ -1,4 +1,4 @@
-"""Networks on which closed constraints, tolerances or shortcuts give a wrong constant (design, section 2.3).
+"""Networks on which closed constraints, tolerances or shortcuts give a wrong constant.
 
 The truth is never ours: linear programs over all strictly feasible patterns (`lp_enumeration`), and a closed form
 beside them wherever there is one.

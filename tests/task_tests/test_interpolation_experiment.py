@@ -18,7 +18,7 @@ from tasks.data_sets import load_problem
 from tasks.experiment import Measurement, RunContext, Trial
 from tasks.experiments.interpolation import Interpolation, InterpolationConfig
 from tasks.statistics import wilson_share
-from tasks.sweeps import expand, parse_study
+from tasks.sweeps import parse_study, trials_of
 
 EXPERIMENT = Interpolation()
 VARYING = {"wall_seconds"}
@@ -26,7 +26,7 @@ VARYING = {"wall_seconds"}
 
 def trials(seed: int = 5, replicates: int = 2, fixed: dict[str, Any] | None = None, **grid: list[Any]) -> list[Trial]:
     sweep = {"experiment": EXPERIMENT.name, "grid": grid, "fixed": fixed or {}, "replicates": replicates}
-    return list(expand(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
+    return list(trials_of(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
 
 
 def run(batch: Sequence[Trial], context: RunContext | None = None) -> list[Measurement]:

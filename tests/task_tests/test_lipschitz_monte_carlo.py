@@ -26,7 +26,7 @@ from tasks.experiments.lipschitz_monte_carlo import (
     pointwise_exponent,
     theory_exponent,
 )
-from tasks.sweeps import expand, parse_study
+from tasks.sweeps import parse_study, trials_of
 from tests.references.instances import Instance, instances
 from tests.references.lp_enumeration import lipschitz_by_lp
 from tests.strategies import P_VALUES
@@ -37,7 +37,7 @@ VARYING = {"wall_seconds"}
 
 def trials(seed: int = 5, replicates: int = 2, fixed: dict[str, Any] | None = None, **grid: list[Any]) -> list[Trial]:
     sweep = {"experiment": EXPERIMENT.name, "grid": grid, "fixed": fixed or {}, "replicates": replicates}
-    return list(expand(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
+    return list(trials_of(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
 
 
 def run(batch: Sequence[Trial], context: RunContext | None = None) -> list[Measurement]:

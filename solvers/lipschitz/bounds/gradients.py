@@ -12,8 +12,8 @@ a range: a zonotope. Its longest vector in l_q is bounded
 The range of <g, c> is found at the first undecided layer with the ranges u_i, and again at every later layer, with
 ranges of the derivative along c carried forward to it: what earlier layers decide is then known for all neurons alike.
 
-Sources: design, section 2.3, for the dual view; Hoelder's inequality between l_1, l_2 and l_inf; Ben-Tal and Nemirovski
-2001, section 4.3, for maxima of convex quadratic forms over a cube by a dominating diagonal.
+Sources: `directions` for the dual view; Hoelder's inequality between l_1, l_2 and l_inf; [BN01, section 4.3] for maxima
+of convex quadratic forms over a cube by a dominating diagonal.
 """
 
 from __future__ import annotations

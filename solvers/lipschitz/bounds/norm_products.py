@@ -3,7 +3,7 @@
 Lip_p(f) <= ||W_0||_{p -> r_1} ||W_1||_{r_1 -> r_2} ... ||W_L||_{r_L -> |.|} for every choice of norms between the
 layers, since ReLU is 1-Lipschitz in each l_r. The best chain over r in {1, 2, inf, p} is a shortest path. Beside it,
 every gradient is at most |W_L| ... |W_0| entry by entry.
-Source: Szegedy et al. 2014, section 4.3, for the product; the chain is its refinement.
+Source: [Szegedy14, section 4.3] for the product; the chain is its refinement.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ and of their ranges the intersection is kept: intervals, and linear functions of
 Where whole layers are decided the linear functions are the affine map itself. An interval that ends exactly at 0 stays
 there, since sums of zeros carry no rounding error: it is how corners where a whole layer is dead are told from kinks.
 
-Sources: Zhang et al. 2018 (CROWN) for the linear relaxation; Weng et al. 2018 (Fast-Lip) and Zhang, Zhang and Hsieh
-2019 (RecurJac) for intervals pulled back through the Jacobian; Higham 2002, section 3.1, for the error bounds.
+Sources: CROWN [ZWCHD18] for the linear relaxation; Fast-Lip [Weng18] and RecurJac [ZZH19] for intervals pulled back
+through the Jacobian; [Hig02, section 3.1] for the error bounds.
 """
 
 from __future__ import annotations

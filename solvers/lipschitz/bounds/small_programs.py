@@ -13,7 +13,7 @@ bound,
 with rounding pushed outward (weak duality; for c = 0 and a negative value: Farkas). A point it hands back is checked by
 whoever uses it.
 
-Source: Koberstein 2005, The Dual Simplex Method, chapter 3, for the bounded dual method.
+Source: [Kob05, chapter 3] for the bounded dual method.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Every variable is scaled by a power of two to about [-1, 1], the gradient by the
 absolute tolerances are relative ones. The constraints are closed: at a kink patterns pass that have no region
 (`strict_interior` finds them, and they are cut off).
 
-Sources: Jordan and Dimakis 2020, section 5, for the formulation; Tjeng, Xiao and Tedrake 2019 for the forward pass.
+Sources: [JD20, section 5] for the formulation; [TXT19] for the forward pass.
 """
 
 from __future__ import annotations

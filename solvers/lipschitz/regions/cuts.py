@@ -1,7 +1,7 @@
 """Compiled cuts: which side of a kink the vertices of a cell lie on, and the two halves of a cell that it crosses.
 
-Two vertices of a polytope are joined by an edge exactly if no third one lies on all facets that they share (Fukuda and
-Prodon 1996). New vertices lie on the edges whose ends have opposite signs.
+Two vertices of a polytope are joined by an edge exactly if no third one lies on all facets that they share [FP96]. New
+vertices lie on the edges whose ends have opposite signs.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ others are settled in exact arithmetic (`exact_vertices`).
 Facets are numbered: first the F given hyperplanes of the piece (`regions.pieces`), then F + m n + i is the kink of
 neuron i of layer m. A mask holds one bit for every facet, in words of 64.
 
-Sources: Higham 2002, sections 3.1 and 14.4, for the error bounds of sums and of Gauss-Jordan elimination.
+Source: [Hig02, sections 3.1 and 14.4] for the error bounds of sums and of Gauss-Jordan elimination.
 """
 
 from __future__ import annotations

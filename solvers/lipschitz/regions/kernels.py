@@ -7,8 +7,7 @@ missed, none is invented.
 `advance` works on a stack in arrays that its caller owns (`regions.state`). It returns when it needs something: room,
 time, an exact sign, someone to look at a region; called again, it goes on from there.
 
-Source: Berzins 2023, Polyhedral Complex Extraction from ReLU Networks using Edge Subdivision, for subdivision through
-signs at vertices.
+Source: [Ber23] for subdivision through signs at vertices.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ t >= 0 is covered by the d + 1 cones over e_t and all but one of the rays e_1, .
 in a simplex. A region that meets several of them is met several times; that is rarer than among the 2 d + 1 facets of a
 box, whose walls are larger. Without biases t drops out.
 
-Source: the fan of projective space, as in Ziegler, Lectures on Polytopes, section 7.1, lifted by t.
+Source: the fan of projective space, as in [Ziegler95, section 7.1], lifted by t.
 """
 
 from __future__ import annotations
@@ -85,10 +85,9 @@ class ConePiece:
         if len(u) > d:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(x / u[d])
-        if isinstance(domain, Box):
-            # A cone around the origin, which lies inside the box: shrinking stays in the cone.
-            room = np.where(x > 0, domain.upper, -domain.lower) / np.maximum(np.abs(x), 1e-300)
-            x = x * (0.5 * min(1.0, float(room.min())))
+        if domain.is_bounded:
+            # A cone around the origin, which lies inside the domain: shrinking stays in the cone.
+            x = x * (0.5 * min(1.0, domain.reach(x)))
         return np.asarray(x)
 
     def lower_bound(self, u: FloatArray) -> tuple[float, Witness | None]:

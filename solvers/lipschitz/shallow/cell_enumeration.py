@@ -6,7 +6,7 @@ sign on hyperplane i of S is the sign of y_i, elsewhere the sign at v. So each k
 
 Cells unbounded below along c cross the hyperplane c x = -K for every large K; scaled by 1/K they are the cells of an
 arrangement in R^{k-1} with the normals projected along c and the biases -a c / |c|. The same is done there, down to
-dimension 0: in all sum_{i <= k} C(N, i) cells, Zaslavsky's number (1975), so none is missed and none is met twice.
+dimension 0: in all sum_{i <= k} C(N, i) cells, Zaslavsky's number [Zas75], so none is missed and none is met twice.
 
 On a box every cell is bounded. Its lowest vertex lies on some box faces; fixing those coordinates leaves an arrangement
 in the others.

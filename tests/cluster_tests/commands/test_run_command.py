@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.sweeps import Trial, expand, load_study
+from tasks.sweeps import Trial, load_study, trials_of
 from tests.cluster_tests.commands.test_bad_input import closed_port
 
 SETTINGS = [
@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 def planned(*more: str) -> list[Trial]:
-    return list(expand(load_study("overview", [*SETTINGS[1::2], *more])))
+    return list(trials_of(load_study("overview", [*SETTINGS[1::2], *more])))
 
 
 def runs_of(uri: str) -> tuple[Any, list[Any]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sweeps import expand, load_study
+from tasks.sweeps import load_study, trials_of
 from tracking.parts import RunFolder
 
 SMALL = [
@@ -103,7 +103,7 @@ def check_run(out: Path) -> None:
         from mlflow import MlflowClient
 
     study = load_study("overview", SMALL)
-    trials = list(expand(study))
+    trials = list(trials_of(study))
     folders = list(out.glob("overview-*"))
     assert len(folders) == 1
     folder = RunFolder(str(folders[0]))

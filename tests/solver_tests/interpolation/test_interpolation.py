@@ -20,7 +20,7 @@ from tests.references.published_figures import MNIST, MOONS, Cell
 
 
 def textbook(features: np.ndarray, labels: np.ndarray, minus: int, order: np.ndarray) -> tuple[list[int], list[int]]:
-    """[DFG24], Algorithm 2, lines 3 to 12, one candidate after the other, as written."""
+    """[DFG24, Algorithm 2, lines 3 to 12], one candidate after the other, as written."""
     plus = features[labels != minus]
     candidates = set(np.flatnonzero(labels == minus).tolist())
     centres, thresholds = [], []

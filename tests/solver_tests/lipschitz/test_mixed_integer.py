@@ -19,7 +19,7 @@ from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.programs.backends import MIP_BACKENDS, check_backend, run_program
 from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
-from solvers.lipschitz.programs.strict_interior import Conflict, Verdict, judge_pattern
+from solvers.lipschitz.programs.strict_interior import Conflict, Judgement, judge_pattern
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
@@ -100,7 +100,7 @@ def test_deep_networks_without_biases(d: int, depth: int, width: int, corner: st
     assert_exact_by_lp(network, Box.cube(d, low, high))
 
 
-def judged(network: ReluNetwork, pattern: list[list[int]], domain: Domain) -> Verdict:
+def judged(network: ReluNetwork, pattern: list[list[int]], domain: Domain) -> Judgement:
     piece = bounded_pieces(LipschitzProblem(network, 1.0, domain))[0]
     return judge_pattern(piece, [np.array(layer, dtype=bool) for layer in pattern])
 
