@@ -60,7 +60,8 @@ class ConstructionChoice:
         detected_classes(problem, self.minus)
         self.interpolator(1, 0.0)
         if self.shape is not None:
-            from solvers.problems.orbits import as_images, find_orbits, refuse_translated_classes
+            from solvers.bits.images import as_images
+            from solvers.problems.orbits import find_orbits, refuse_translated_classes
 
             orbits = find_orbits(as_images(problem.points, self.shape))
             refuse_translated_classes(orbits, problem.labels, problem.classes)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.threads import process_threads
+from solvers.bits.images import as_images
 from solvers.complexity.distance_kernels import (
     aligned_differences,
     keep_nearest,
@@ -26,7 +27,6 @@ from solvers.complexity.distance_kernels import (
     measured_pairs,
 )
 from solvers.complexity.far_neighbours import far_neighbours
-from solvers.problems.orbits import as_images
 
 __all__ = [
     "AbstractDistances",

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.bits.images import as_images
 from solvers.complexity.covering import MutualCovering, Side, mutual_covering
 from solvers.complexity.distances import AbstractDistances, Rows, Tell, distances_between
 from solvers.complexity.mean_width import mean_width, widest_possible
 from solvers.complexity.worst_case import WorstCase, worst_case_counts
 from solvers.errors import InputError
-from solvers.problems.orbits import as_images, find_orbits, refuse_translated_classes
+from solvers.problems.orbits import find_orbits, refuse_translated_classes
 from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["Complexity", "NetworkSize", "Omega", "PairComplexity", "Report", "measure_complexity"]

@@ -27,7 +27,8 @@ from solvers.bits.features import unpack_words
 from solvers.errors import InputError, MissingBackendError
 from solvers.files.threshold_npz import StoredNetwork, check_storable
 from solvers.networks.conv_threshold import ConvThresholdNetwork
-from solvers.networks.threshold import NO_CLASS, ThresholdNetwork
+from solvers.networks.detectors import NO_CLASS
+from solvers.networks.threshold import ThresholdNetwork
 
 __all__ = ["evaluate_threshold_onnx", "onnx_installed", "write_threshold_onnx"]
 

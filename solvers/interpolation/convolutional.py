@@ -9,12 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.bits.correlations import Method, complement
+from solvers.bits.images import as_images, check_shape
 from solvers.bits.maps import packed_features
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
 from solvers.interpolation.orbit_layer import build_second_layer
 from solvers.networks.conv_threshold import ConvThresholdNetwork
-from solvers.problems.orbits import as_images, check_shape, find_orbits, refuse_translated_classes
+from solvers.problems.orbits import find_orbits, refuse_translated_classes
 from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["Convolutional"]

@@ -30,7 +30,7 @@ from solvers.networks.relu_classifier import ReluClassifier
 from solvers.networks.threshold import ThresholdNetwork
 from solvers.problems.questions import InterpolationProblem
 
-__all__ = ["Activation", "FullyConnected"]
+__all__ = ["Activation", "Deal", "FullyConnected"]
 
 Activation: TypeAlias = Literal["threshold", "relu"]
 Deal: TypeAlias = Callable[[Words, Words, Sequence[ClassTask]], Sequence[Covered]]

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.bits.correlations import Method, least_products
+from solvers.bits.images import as_images
 from solvers.bits.maps import PackedMaps, packed_features
 from solvers.errors import InputError
-from solvers.networks.detectors import LayerSizes
-from solvers.networks.threshold import sole_class
-from solvers.problems.orbits import as_images
+from solvers.networks.detectors import LayerSizes, sole_class
 
 if TYPE_CHECKING:
     import torch

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 
-__all__ = ["LayerSizes"]
+__all__ = ["NO_CLASS", "LayerSizes", "sole_class"]
+
+# What a network answers where no detector fires, or more than one.
+NO_CLASS = -1
+
+
+def sole_class(spoken_for: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Class indices (N,) from which classes (N, K) are spoken for: the only one, `NO_CLASS` for none or several."""
+    alone = spoken_for.sum(axis=1) == 1
+    return np.where(alone, spoken_for.argmax(axis=1), NO_CLASS).astype(np.int64)
 
 
 class LayerSizes:

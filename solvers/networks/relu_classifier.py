@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.bits.features import Words, unpack_words
 from solvers.errors import InputError
-from solvers.networks.detectors import LayerSizes
+from solvers.networks.detectors import LayerSizes, sole_class
 from solvers.networks.relu import ReluNetwork
-from solvers.networks.threshold import sole_class
 
 __all__ = ["ReluClassifier", "score_network"]
 

@@ -20,7 +20,8 @@ from solvers.files.threshold_onnx import evaluate_threshold_onnx, write_threshol
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.networks.conv_threshold import ConvThresholdNetwork
-from solvers.networks.threshold import NO_CLASS, ThresholdNetwork
+from solvers.networks.detectors import NO_CLASS
+from solvers.networks.threshold import ThresholdNetwork
 from solvers.problems.questions import InterpolationProblem
 from tests.harmful_pickle import Touch
 from tests.strategies import DETERMINISTIC, labelled_clouds

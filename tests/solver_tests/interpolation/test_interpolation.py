@@ -12,7 +12,7 @@ from solvers.bits.features import block_rows, pack_bits, valid_bits
 from solvers.errors import InputError
 from solvers.interpolation.covering_layer import cover_class
 from solvers.interpolation.fully_connected import FullyConnected
-from solvers.networks.threshold import NO_CLASS
+from solvers.networks.detectors import NO_CLASS
 from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_data_set, load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
