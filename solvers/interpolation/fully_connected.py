@@ -24,8 +24,8 @@ from solvers.bits.features import (
 from solvers.bits.instructions import LANES
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
-from solvers.interpolation.covering_layer import ClassTask, Covered, cover_class
 from solvers.interpolation.relu_layer import cover_with_relu, relu_features
+from solvers.interpolation.threshold_layer import ClassTask, Covered, cover_class
 from solvers.networks.relu_classifier import ReluClassifier
 from solvers.networks.threshold import ThresholdNetwork
 from solvers.problems.questions import InterpolationProblem

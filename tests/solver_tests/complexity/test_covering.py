@@ -19,7 +19,7 @@ from solvers.complexity.distances import (
     distances_between,
 )
 from solvers.complexity.far_neighbours import far_neighbours
-from solvers.complexity.measure import Complexity, measure_complexity
+from solvers.complexity.measure import DataComplexity, measure_complexity
 from solvers.errors import InputError
 from solvers.problems.orbits import find_orbits, translate
 from solvers.problems.questions import InterpolationProblem
@@ -37,12 +37,12 @@ def measured(
     labels: np.ndarray,
     constants: tuple[float, ...] = (0.25, 0.5, 1.0),
     shape: tuple[int, int, int] | None = None,
-) -> Complexity:
+) -> DataComplexity:
     problem = InterpolationProblem(points, labels)
     return measure_complexity(problem, constants=constants, draws=50, rng=np.random.default_rng(0), shape=shape)
 
 
-def counts(complexity: Complexity) -> list[tuple[int, int]]:
+def counts(complexity: DataComplexity) -> list[tuple[int, int]]:
     """M- and M+ of every pair of every constant."""
     return [(len(p.covering.minus.centres), len(p.covering.plus.centres)) for row in complexity.pairs for p in row]
 
