@@ -36,6 +36,7 @@ from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart, SearchState, WidthSearch
+from solvers.networks.detectors import BuiltNetwork
 from solvers.networks.margins import detector_margins
 from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
@@ -95,8 +96,7 @@ class _AbstractInterpolating(ClassifierMixin, BaseEstimator, abc.ABC):  # type: 
         if built is None:
             width = self.max_width if self.width is None else self.width
             built = self._best_of(problem, make, entropy, width)
-        network: Any = built.interpolant.network
-        self.network_ = network.rescaled(radius)
+        self.network_: BuiltNetwork = built.interpolant.network.rescaled(radius)
         self.classes_ = np.unique(labels)
         self.width_, self.max_bias_ = built.width, built.max_bias
         self.centres_ = built.interpolant.centres

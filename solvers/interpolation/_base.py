@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError, SoundnessError
-from solvers.problems.interpolants import BuiltNetwork, Interpolant
+from solvers.networks.detectors import BuiltNetwork
+from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["AbstractInterpolator", "Construction", "check_first_layer", "detected_classes"]
