@@ -9,6 +9,7 @@ gives a block up as soon as none of its points can be less, and ends at 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from solvers.bits.features import Words
 from solvers.bits.firing import Whole
 from solvers.bits.instructions import LANES, lanes_below, popcount
 
-__all__ = ["ClassTask", "Covered", "cover_class"]
+__all__ = ["ClassTask", "Covered", "Deal", "cover_class"]
 
 MOST_TOGETHER = 32
 # Words of features from which a pass over them is worth handing to several threads.
@@ -36,6 +37,8 @@ class ClassTask(NamedTuple):
 
 # Places of the neurons, their thresholds, candidates tried.
 Covered: TypeAlias = tuple[Whole, Whole, int]
+# Covers classes elsewhere: features, the mask of all of them and the classes to what `cover_class` gives for each.
+Deal: TypeAlias = Callable[[Words, Words, Sequence[ClassTask]], Sequence[Covered]]
 
 
 class _Batch(NamedTuple):

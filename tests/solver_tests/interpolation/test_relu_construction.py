@@ -113,5 +113,5 @@ def test_what_does_not_fit_is_refused() -> None:
         relu_features(np.zeros((2**20, 1)), np.zeros((512, 1)), np.zeros(512))
     with pytest.raises(InputError, match="threshold or relu"):
         FullyConnected(5, 0.5, activation="tanh")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="threshold neurons only"):
-        ConstructionChoice((1, 8, 8), activation="relu").interpolator(5, 0.5)
+    with pytest.raises(InputError, match="has no setting 'activation'"):
+        ConstructionChoice("convolutional", {"shape": (1, 8, 8), "activation": "relu"}).interpolator(5, 0.5)
