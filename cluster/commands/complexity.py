@@ -14,7 +14,7 @@ from cluster.output.terminal import console, emit_json, guarded
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
-    from solvers.complexity.measure import Complexity, NetworkSize, PairComplexity
+    from solvers.complexity.measure import DataComplexity, NetworkSize, PairComplexity
 
 __all__ = ["register"]
 
@@ -85,7 +85,7 @@ def complexity(
             _show(found, sizes, seconds)
 
 
-def _show(found: Complexity, shape: tuple[int, int, int] | None, seconds: float) -> None:
+def _show(found: DataComplexity, shape: tuple[int, int, int] | None, seconds: float) -> None:
     from rich.table import Table
 
     what = "orbits" if shape else "different points"

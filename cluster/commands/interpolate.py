@@ -46,6 +46,9 @@ def interpolate(
     kernel: Annotated[
         str | None, typer.Option(metavar="K", help="--conv: side of the kernels, or KH,KW [the full size].")
     ] = None,
+    construction: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another construction than the fully connected one.")
+    ] = None,
     activation: Annotated[
         str | None, typer.Option(metavar="SIGMA", help="threshold, or relu: a network with a Lipschitz constant.")
     ] = None,
@@ -121,14 +124,15 @@ def interpolate(
             where = _checked_place(executor or "local", workers, address, time_limit)
         settings = None if width is not None else _search_settings(probability, confidence, max_bias, max_width)
         drawn = None if plot is None else picture_sizes(data, shape)
-        chosen = _choice(data, conv, shape if conv or plot is None else None, kernel, activation)
-        if chosen.activation == "relu" and (save is not None or plot is not None):
+        chosen = _choice(data, conv, shape, plot is not None, kernel, activation, construction)
+        relu = activation == "relu"
+        if relu and (save is not None or plot is not None):
             option = "--save" if save is not None else "--plot"
             raise InputError(f"{option} is for threshold neurons; --relu-file keeps a network of --activation relu")
-        if on_ray and (conv or chosen.activation == "relu"):
+        if on_ray and (conv or relu):
             option = "--conv" if conv else "--activation relu"
             raise InputError(f"--executor ray with --width spreads classes of threshold neurons: leave {option} out")
-        if chosen.activation != "relu" and relu_file is not None:
+        if not relu and relu_file is not None:
             raise InputError("--relu-file is for --activation relu")
         from dataclasses import replace
 
@@ -191,21 +195,40 @@ def _search_settings(
     return WidthSearch(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _choice(data: str, conv: bool, shape: str | None, kernel: str | None, activation: str | None) -> ConstructionChoice:
+def _choice(
+    data: str,
+    conv: bool,
+    shape: str | None,
+    drawn: bool,
+    kernel: str | None,
+    activation: str | None,
+    construction: str | None,
+) -> ConstructionChoice:
+    from solvers.registry import construction_named
     from tasks.constructions import ConstructionChoice
 
     if activation not in (None, "threshold", "relu"):
         raise InputError(f"--activation must be threshold or relu, got {activation!r}")
-    sizes = asked_shape(data, conv, shape)
-    if sizes is None:
-        if kernel is not None:
+    if conv and construction not in (None, "convolutional"):
+        raise InputError("--conv is --construction convolutional: leave one of the two out")
+    name = "convolutional" if conv else construction or "fully-connected"
+    taken = construction_named(name).options
+    options: dict[str, Any] = {}
+    # A picture may want a shape that the construction does not.
+    sizes = asked_shape(data, "shape" in taken, None if drawn and "shape" not in taken else shape)
+    if sizes is not None:
+        options["shape"] = sizes
+    if kernel is not None:
+        if "kernel" not in taken:
             raise InputError("--kernel is for --conv")
-        return ConstructionChoice(activation="relu" if activation == "relu" else "threshold")
-    if activation == "relu":
-        raise InputError("--activation relu is for the fully connected network: leave --conv out")
-    sides = None if kernel is None else whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
-    side: Any = sides[0] if sides is not None and len(sides) == 1 else sides
-    chosen = ConstructionChoice(sizes, side)
+        sides = whole_numbers("--kernel", kernel, "K or KH,KW", (1, 2))
+        options["kernel"] = sides[0] if len(sides) == 1 else sides
+    if activation == "relu" and "activation" not in taken:
+        away = "--conv" if conv else "--construction"
+        raise InputError(f"--activation relu is for the fully connected network: leave {away} out")
+    if activation is not None and "activation" in taken:
+        options["activation"] = activation
+    chosen = ConstructionChoice(name, options)
     chosen.interpolator(1, 0.0)
     return chosen
 
@@ -229,9 +252,6 @@ def _construct(
     json: bool,
 ) -> None:
     """One network at a given width; with a place its classes are covered on Ray."""
-    from dataclasses import replace
-
-    from solvers.interpolation.fully_connected import FullyConnected
     from tasks.seeding import RandomStreams
 
     biases = max_bias or [MAX_BIAS]
@@ -241,8 +261,7 @@ def _construct(
     if place is not None:
         from cluster.execution.class_pool import ClassPool
 
-        assert isinstance(solver, FullyConnected)
-        solver = replace(solver, deal=ClassPool(place.workers, place.address).cover)
+        solver = solver.dealt(ClassPool(place.workers, place.address).cover)
     answer = solver.solve(problem, rng=RandomStreams.of(["interpolate", data, seed]).generator("construction"))
     kept = wishes.fulfil(answer, problem)
     if json:

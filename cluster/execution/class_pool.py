@@ -10,7 +10,7 @@ import numpy as np
 from cluster.execution.ray_runtime import cluster_workers, connect, disconnect
 from cluster.execution.worker import pin_threads
 from solvers.bits.features import Words
-from solvers.interpolation.covering_layer import ClassTask, Covered, cover_class
+from solvers.interpolation.threshold_layer import ClassTask, Covered, cover_class
 
 __all__ = ["ClassPool"]
 

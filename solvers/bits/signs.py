@@ -8,7 +8,7 @@ how points are put together for a product.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,13 @@ from solvers.arithmetic.rationals import DyadicArray
 from solvers.arithmetic.rounding import SINGLE_ROUNDOFF, UNIT_ROUNDOFF
 from solvers.bits.instructions import LANES, affine_sign_lanes, popcount, sign_lanes
 
-__all__ = ["FirstLayer", "exact_sign", "pack_affine_signs", "pack_signs", "settle", "sign_slack"]
+__all__ = ["FirstLayer", "Words", "exact_sign", "pack_affine_signs", "pack_signs", "settle", "sign_slack"]
 
 # float32 is taken for numbers between: no overflow, and underflow is far below every slack.
 SINGLE_LARGEST, SINGLE_TINY = 1e15, 1e-20
 # In float32 a longer sum has hardly a sign that is sure.
 SINGLE_TERMS = 2**20
-Words = NDArray[np.uint64]
+Words: TypeAlias = NDArray[np.uint64]
 
 
 def sign_slack(largest: Any, weight_sum: Any, bias: Any, dimension: int) -> Any:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rounding import SINGLE_ROUNDOFF, UNIT_ROUNDOFF
 from solvers.arithmetic.threads import process_threads
+from solvers.bits.images import as_images
 from solvers.complexity.distance_kernels import (
     aligned_differences,
     keep_nearest,
@@ -27,7 +28,6 @@ from solvers.complexity.distance_kernels import (
     measured_pairs,
 )
 from solvers.complexity.far_neighbours import far_neighbours
-from solvers.problems.orbits import as_images
 
 __all__ = [
     "AbstractDistances",

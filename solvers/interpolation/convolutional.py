@@ -9,12 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.bits.correlations import Method, complement
+from solvers.bits.images import as_images, check_shape
 from solvers.bits.maps import packed_features
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
 from solvers.interpolation.orbit_layer import build_second_layer
 from solvers.networks.conv_threshold import ConvThresholdNetwork
-from solvers.problems.orbits import as_images, check_shape, find_orbits, refuse_translated_classes
+from solvers.problems.orbits import find_orbits, refuse_translated_classes
 from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["Convolutional"]
@@ -48,6 +49,7 @@ class Convolutional(AbstractInterpolator):
     device: str = "cpu"
     name: ClassVar[str] = "convolutional"
     summary: ClassVar[str] = "random filters, second layer by covering orbits under translation; translation-invariant"
+    options: ClassVar[tuple[str, ...]] = ("shape", "kernel")
 
     def __post_init__(self) -> None:
         check_first_layer(self.width, self.max_bias)
@@ -66,6 +68,16 @@ class Convolutional(AbstractInterpolator):
         if isinstance(self.kernel, tuple):
             return self.kernel
         return min(self.kernel, self.shape[1]), min(self.kernel, self.shape[2])
+
+    @property
+    def drawn_for(self) -> tuple[object, ...]:
+        return self.shape, self.kernel
+
+    def check(self, problem: InterpolationProblem) -> None:
+        """As of every construction; also raises InputError where classes are equal but for a shift."""
+        AbstractInterpolator.check(self, problem)
+        orbits = find_orbits(as_images(problem.points, self.shape))
+        refuse_translated_classes(orbits, problem.labels, problem.classes)
 
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction:
         started = time.perf_counter()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.bits.correlations import (
     Method,
@@ -18,11 +17,11 @@ from solvers.bits.correlations import (
     faster_method,
     least_products,
 )
+from solvers.bits.firing import Whole
 from solvers.bits.maps import PackedMaps
 
 __all__ = ["SecondLayer", "build_second_layer"]
 
-Rows = NDArray[np.int64]
 FIRST_BATCH = 8
 
 
@@ -37,13 +36,13 @@ class SecondLayer:
         drawn: candidates that were tried, those with m = 0 included.
     """
 
-    centres: Rows
-    thresholds: NDArray[np.int64]
-    missed: Rows
+    centres: Whole
+    thresholds: Whole
+    missed: Whole
     drawn: int
 
 
-def build_second_layer(maps: PackedMaps, candidates: Rows, others: Rows, method: Method | None = None) -> SecondLayer:
+def build_second_layer(maps: PackedMaps, candidates: Whole, others: Whole, method: Method | None = None) -> SecondLayer:
     """Cover a class by balls around candidates that no sample of the other classes enters.
 
     For each candidate x* in order, unless a neuron already covers it: m = min over x+ and T of <u, Phi(T x+)>; if
@@ -71,10 +70,10 @@ def build_second_layer(maps: PackedMaps, candidates: Rows, others: Rows, method:
     return SecondLayer(np.array(centres, np.int64), np.array(thresholds, np.int64), missed, drawn)
 
 
-Trials = Iterator[tuple[int, int, Rows]]
+_Trials = Iterator[tuple[int, int, Whole]]
 
 
-def _by_popcount(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: dict[int, None]) -> Trials:
+def _by_popcount(maps: PackedMaps, candidates: Whole, others: Whole, open_rows: dict[int, None]) -> _Trials:
     """(x*, m, rows covered among `open_rows`) for every candidate that is still open when its turn comes."""
     for centre in candidates.tolist():
         if centre not in open_rows:
@@ -88,7 +87,7 @@ def _by_popcount(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: di
         yield centre, threshold, covered
 
 
-def _by_fourier(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: dict[int, None]) -> Trials:
+def _by_fourier(maps: PackedMaps, candidates: Whole, others: Whole, open_rows: dict[int, None]) -> _Trials:
     """The same in batches: products of several candidates at once, taken up in their drawn order.
 
     A batch grows while most of it is used and shrinks when its first neurons cover the rest; no answer depends on it.

@@ -97,7 +97,7 @@ class ComplexityExperiment(AbstractExperiment[ComplexityConfig]):
             raise InputError("a shape is for conv: set conv = true or leave it out")
         if config.samples is not None:
             _check_samples(problem, config.samples)
-        ConstructionChoice(config.point_shape).check(problem)
+        ConstructionChoice.for_shape(config.point_shape).check(problem)
 
     def warm_up(self) -> None:
         for data in ("lines:20", "blobs:20,0.1,10"):
@@ -234,7 +234,7 @@ def _measure(config: ComplexityConfig, stream: RandomStreams, context: RunContex
     pairs, network = found.pairs[0], found.network(0)
     omega = max((pair.omega for pair in pairs), key=lambda omega: omega.value)
     both = sum(len(pair.covering.plus.centres) for pair in pairs) if len(pairs) == 1 else 0
-    needed = _needed(problem, ConstructionChoice(shape), config, stream)
+    needed = _needed(problem, ConstructionChoice.for_shape(shape), config, stream)
     return {
         "balls": sum(len(pair.covering.minus.centres) for pair in pairs) + both,
         "separation": found.separation,

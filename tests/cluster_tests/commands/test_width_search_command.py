@@ -110,7 +110,7 @@ def test_restarts_are_independent_of_each_other_and_of_the_seed() -> None:
         (replace(restart, stage="certify"), SOURCE),
     ]
     drawn = [
-        restart_interpolant(problem, ConstructionChoice(), *question).network.weights[0, 0]  # type: ignore[attr-defined]
+        restart_interpolant(problem, ConstructionChoice(), *question).network.weights[0, 0]
         for question in [(restart, SOURCE), *others]
     ]
     assert len(set(drawn)) == 4

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from solvers.complexity.covering import MutualCovering, Side, allowed_radius, verify_covering
-from solvers.complexity.measure import Complexity, measure_complexity
+from solvers.complexity.measure import DataComplexity, measure_complexity
 from solvers.errors import InputError
 from solvers.problems.orbits import translate
 from solvers.problems.questions import InterpolationProblem
@@ -22,12 +22,12 @@ def measured(
     labels: np.ndarray,
     constants: tuple[float, ...] = (0.25, 0.5, 1.0),
     shape: tuple[int, int, int] | None = None,
-) -> Complexity:
+) -> DataComplexity:
     problem = InterpolationProblem(points, labels)
     return measure_complexity(problem, constants=constants, draws=50, rng=np.random.default_rng(0), shape=shape)
 
 
-def counts(complexity: Complexity) -> list[tuple[int, int]]:
+def counts(complexity: DataComplexity) -> list[tuple[int, int]]:
     """M- and M+ of every pair of every constant."""
     return [(len(p.covering.minus.centres), len(p.covering.plus.centres)) for row in complexity.pairs for p in row]
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from solvers import InterpolatingClassifier, InterpolatingConvClassifier, estimators
-from solvers.networks.threshold import NO_CLASS
+from solvers.networks.detectors import NO_CLASS
 from tests.strategies import DETERMINISTIC, labelled_clouds
 
 

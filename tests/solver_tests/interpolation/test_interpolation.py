@@ -10,9 +10,9 @@ import pytest
 
 from solvers.bits.features import block_rows, pack_bits, valid_bits
 from solvers.errors import InputError
-from solvers.interpolation.covering_layer import cover_class
 from solvers.interpolation.fully_connected import FullyConnected
-from solvers.networks.threshold import NO_CLASS
+from solvers.interpolation.threshold_layer import cover_class
+from solvers.networks.detectors import NO_CLASS
 from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_data_set, load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
@@ -53,7 +53,7 @@ def covered(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_second_layer_is_the_textbook_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solvers.interpolation.covering_layer.WORTH_SHARING", 0)
+    monkeypatch.setattr("solvers.interpolation.threshold_layer.WORTH_SHARING", 0)
     rng = np.random.default_rng(seed)
     n, count, classes = int(rng.integers(1, 200)), int(rng.integers(4, 400)), int(rng.integers(2, 5))
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, count)])
