@@ -302,3 +302,30 @@ def test_public_names_exist_and_are_documented(path: Path) -> None:
         value = getattr(module, public)
         if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == name:
             assert value.__doc__, f"{name}.{public} has no docstring"
+
+
+SHOWING = ("cluster.output", "cluster.commands", "rich", "typer", "click", "warnings")
+
+
+def _writes_to_a_terminal(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            of = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            yield from (f"imports {name}" for name in of if name.startswith(SHOWING))
+        elif isinstance(node, ast.Name) and node.id in ("print", "input"):
+            yield f"calls {node.id}"
+        elif isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__"):
+            yield f"uses {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cluster" / "execution").glob("*.py")), ids=lambda path: path.stem)
+def test_execution_writes_to_no_terminal(path: Path) -> None:
+    """It hands values and reports back; commands print."""
+    assert list(_writes_to_a_terminal(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+def test_writing_to_a_terminal_is_noticed() -> None:
+    guilty = (
+        "import rich.table\nimport cluster.output\nfrom cluster.output.terminal import say\nprint(1, file=sys.stderr)"
+    )
+    assert len(list(_writes_to_a_terminal(ast.parse(guilty)))) == 5

@@ -286,18 +286,21 @@ def _search(
 ) -> None:
     """The least width, and the smallest of the networks that showed it."""
     from cluster.execution.least_width import find_least_width
+    from cluster.output.search_progress import SearchDisplay
 
     choice.check(problem)
-    result = find_least_width(
-        problem,
-        choice,
-        (data, seed),
-        settings,
-        executor=place.executor,
-        workers=place.workers,
-        address=place.address,
-        seconds=place.seconds,
-    )
+    with SearchDisplay() as display:
+        result = find_least_width(
+            problem,
+            choice,
+            (data, seed),
+            settings,
+            executor=place.executor,
+            workers=place.workers,
+            address=place.address,
+            seconds=place.seconds,
+            report=display.show,
+        )
     answer = result.interpolant
     kept = wishes.fulfil(answer, problem)
     if json:

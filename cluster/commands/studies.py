@@ -260,26 +260,33 @@ def submit(
     Example: interlip submit overview --address http://127.0.0.1:8265 --follow
     """
     with guarded(debug):
-        from cluster.execution.jobs import submit_study
+        from cluster.execution.jobs import JobRequest, follow_job, submit_study
         from tasks.sweeps import load_study
 
         load_study(study, overrides or ())
         if workers is not None and workers < 1:
             raise InputError(f"--workers must be at least 1, got {workers}")
-        code = submit_study(
+        request = JobRequest(
             study,
             address,
-            overrides or [],
-            follow=follow,
+            overrides=tuple(overrides or ()),
             workers=workers,
             out=out,
             tracking_uri=tracking_uri,
             resume=resume,
             data_dir=check_data_dir(data_dir),
-            as_json=json,
         )
-        if code:
-            raise Exit(code)
+        job = submit_study(request)
+        say(f"job {job.job_id} submitted to {address}; results go to {job.out}")
+        status = follow_job(job, say) if follow else None
+        if json:
+            emit_json({"job_id": job.job_id, "address": address, "out": job.out, "status": status})
+        if status is not None:
+            say(f"job {job.job_id} {status.lower()}")
+        elif not json:
+            say(f"its log: ray job logs --address {address} --follow {job.job_id}")
+        if status not in (None, "SUCCEEDED"):
+            raise Exit(EXIT_ERROR)
 
 
 def sync(

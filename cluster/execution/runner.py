@@ -121,7 +121,6 @@ class StudyRun:
         }
         self.trials: list[Trial] = list(trials_of(study))
         self.parent_run_id: str | None = None
-        self.failed = 0
 
     def check(self) -> None:
         """Refuse a study that could never run, before anything starts.
