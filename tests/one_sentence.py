@@ -1,6 +1,6 @@
 """What a command says of a mistake: one sentence on standard error, nothing else, exit code 2."""
 
-from click.testing import Result
+from typer.testing import Result
 
 
 def assert_one_sentence(answer: Result, said: str) -> None:
