@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cluster.commands.interpolation_request import InterpolationRequest
-from cluster.commands.options import check_cluster, check_data_dir, command_of
+from cluster.commands.options import check_cluster, command_of
 from cluster.output.terminal import EXIT_BUDGET, Exit, emit_json, say
 from solvers.errors import InputError
 
@@ -50,8 +50,7 @@ def interpolate(request: InterpolationRequest) -> None:
     check_cluster(request.address)
     choice, wishes = request.choice(), request.wishes()
     wishes.check_places()
-    folder = check_data_dir(request.data_dir)
-    problem = load_problem(request.data, seed=request.seed, label=request.label, data_dir=folder)
+    problem = load_problem(request.data, seed=request.seed, label=request.label, data_dir=request.folder)
     wishes.check_data(problem)
     if request.minus is not None:
         choice = replace(choice, minus=_class_named(request.minus, problem.classes))

@@ -137,6 +137,11 @@ class InterpolationRequest:
         """The time of a search."""
         return math.inf if self.time_limit is None else self.time_limit
 
+    @property
+    def folder(self) -> str | None:
+        """--data-dir as an absolute path."""
+        return check_data_dir(self.data_dir)
+
     def bias(self) -> float:
         """lambda at a given width.
 
@@ -192,10 +197,8 @@ class InterpolationRequest:
         from cluster.output.kept_files import Wishes
         from tasks.data_sets import load_data_set
 
-        folder = check_data_dir(self.data_dir)
-
         def load() -> LabelledPoints:
-            return load_data_set(self.data, seed=self.seed, label=self.label, data_dir=folder)
+            return load_data_set(self.data, seed=self.seed, label=self.label, data_dir=self.folder)
 
         sizes = None if self.plot is None else picture_sizes(self.data, self.shape)
         return Wishes(self.save, self.plot, sizes, load, self.relu_file)
