@@ -2,7 +2,7 @@
 
 import re
 
-from click.testing import Result
+from typer.testing import Result
 
 # What the displays of cluster.output say now and then; a solve, a width search, a share of trials or of a stage.
 PROGRESS = re.compile(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.commands.options import DataDir, Debug, Json, Label, check_data_dir, check_seed
 from cluster.commands.shape_options import Conv, Shape, asked_shape
-from cluster.commands.studies import DataDir, Debug, Json, check_data_dir
 from cluster.output.terminal import console, emit_json, guarded
 from solvers.errors import InputError
 
@@ -36,7 +36,7 @@ def complexity(
     shape: Shape = None,
     mean_width_samples: Annotated[int, typer.Option(metavar="N", help="Gaussian vectors for the mean widths.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the mean widths (and of a made data set).")] = 0,
-    label: Annotated[str | None, typer.Option(help="Label column of a table [the last one].")] = None,
+    label: Label = None,
     data_dir: DataDir = None,
     json: Json = False,
     debug: Debug = False,
@@ -51,8 +51,7 @@ def complexity(
     """
     with guarded(debug):
         sizes = asked_shape(data, conv, shape)
-        if seed < 0:
-            raise InputError(f"--seed must be a whole number >= 0, got {seed}")
+        check_seed(seed)
         if mean_width_samples < 2:
             raise InputError(f"--mean-width-samples must be at least 2, got {mean_width_samples}")
         constants = tuple(dict.fromkeys(constant or CONSTANTS))

@@ -44,10 +44,13 @@ def _truth(trap: Trap) -> dict[float, float]:
     return {p: by_q[dual_exponent(p)] for p in P_VALUES}
 
 
-def relu_layers(*weights: Sequence[Sequence[float]], biases: Sequence[Sequence[float]] | None = None) -> ReluNetwork:
+def relu_layers(
+    *weights: Sequence[Sequence[float]] | np.ndarray, biases: Sequence[Sequence[float]] | None = None
+) -> ReluNetwork:
     """A network from its matrices; hidden biases are zero when left out."""
-    hidden = [np.zeros(len(w)) for w in weights[:-1]] if biases is None else [np.array(b, float) for b in biases]
-    return ReluNetwork(weights, [*hidden, np.zeros(len(weights[-1]))])
+    sizes = [len(np.asarray(w)) for w in weights]
+    hidden = [np.zeros(n) for n in sizes[:-1]] if biases is None else [np.array(b, float) for b in biases]
+    return ReluNetwork(weights, [*hidden, np.zeros(sizes[-1])])
 
 
 def whole_numbers(sizes: Sequence[int], scale: float, rng: np.random.Generator) -> ReluNetwork:
@@ -130,12 +133,9 @@ def traps() -> list[Trap]:
     )
 
     # Duplicates: relu(s) - relu(s) = 0, also of a multiple, also in a deeper layer.
-    for name, w, v, b in (
-        ("duplicates", [[1], [1]], [[1, -1]], [0.2, 0.2]),
-        ("scaled duplicates", [[1], [2]], [[2, -1]], [0.2, 0.4]),
-        ("duplicates at 0", [[1], [1]], [[1, -1]], [0.0, 0.0]),
-    ):
-        add(name, relu_layers(w, v, biases=[b]), line, interval, Box([-0.2], [1.0]), constant=lambda q: 0.0)
+    for name, factor, bias in (("duplicates", 1, 0.2), ("scaled duplicates", 2, 0.2), ("duplicates at 0", 1, 0.0)):
+        layers = relu_layers([[1], [factor]], [[factor, -1]], biases=[[bias, factor * bias]])
+        add(name, layers, line, interval, Box([-0.2], [1.0]), constant=lambda q: 0.0)
     add(
         "duplicates of the second layer",
         relu_layers(

@@ -120,7 +120,7 @@ def test_the_convolutional_layer_counts_patterns_the_fully_connected_one_pattern
 
 def test_both_constructions_of_a_replicate_see_the_same_patterns():
     trials = list(trials_of(parse_study(SMALL, "test")))
-    streams = {}
+    streams: dict[tuple[object, ...], set[object]] = {}
     for trial in trials:
         config = ShiftsConfig.model_validate(trial.params)
         key = (trial.sweep, config.patterns, config.width, trial.replicate)

@@ -161,7 +161,7 @@ def test_the_key_changes_with_everything_that_decides_the_result_and_with_nothin
     assert len(set(keys)) == len(keys)
     assert replicated.cell == base.cell
     assert len({t.cell for t in (base, seeded, *changed)}) == 2 + len(changed)
-    renamed = Trial("another sweep", base.experiment, dict(reversed(base.params.items())), 0, 1)
+    renamed = Trial("another sweep", base.experiment, dict(reversed(list(base.params.items()))), 0, 1)
     assert (renamed.key, renamed.cell) == (base.key, base.cell)
 
 

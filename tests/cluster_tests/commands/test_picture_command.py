@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,12 @@ def test_axes_are_those_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.savez(tmp_path / "far.npz", X=points, y=np.arange(40) // 20)
     figures = []
     true = interpolation_pictures.region_figure
-    monkeypatch.setattr(interpolation_pictures, "region_figure", lambda *a: figures.append(true(*a)) or figures[-1])
+
+    def kept(*arguments: Any) -> Any:
+        figures.append(true(*arguments))
+        return figures[-1]
+
+    monkeypatch.setattr(interpolation_pictures, "region_figure", kept)
     call = ["interpolate", str(tmp_path / "far.npz"), "--width", "800", "--max-bias", "1"]
     answer = CliRunner().invoke(app, [*call, "--plot", str(tmp_path / "far.png")])
     assert answer.exit_code == 0, answer.output

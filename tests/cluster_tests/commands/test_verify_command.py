@@ -19,7 +19,7 @@ from tests.strategies import gaussian_network
 
 def saved(path: Path, network: ReluNetwork) -> str:
     arrays = {f"W{k}": w for k, w in enumerate(network.weights)} | {f"b{k}": b for k, b in enumerate(network.biases)}
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
     return str(path)
 
 

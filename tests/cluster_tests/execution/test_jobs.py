@@ -112,6 +112,7 @@ def check_run(out: Path) -> None:
     assert sum(len(folder.finished_keys(sweep)) for sweep in study.sweeps) == len(trials)
     client = MlflowClient(tracking_uri=f"sqlite:///{out}/mlflow.db")
     experiment = client.get_experiment_by_name("overview")
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 1

@@ -24,6 +24,7 @@ from cluster.execution.restart_pool import LocalPool, RayPool
 from solvers.errors import InputError
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart, Round
+from solvers.networks.threshold import ThresholdNetwork
 from tasks.constructions import ConstructionChoice
 from tasks.data_sets import load_problem
 from tests.cluster_tests.commands.test_width_search_command import MOONS, SOURCE, search, told
@@ -94,6 +95,8 @@ def test_classes_on_ray_give_the_network_of_one_process(ray_runtime: None, name:
     problem = load_problem(name)
     here = FullyConnected(200, 0.5).solve(problem, rng=np.random.default_rng(3))
     there = FullyConnected(200, 0.5, deal=ClassPool(workers).cover).solve(problem, rng=np.random.default_rng(3))
+    assert isinstance(here.network, ThresholdNetwork)
+    assert isinstance(there.network, ThresholdNetwork)
     for left, right in zip((*here.network.masks, *here.centres), (*there.network.masks, *there.centres), strict=True):
         np.testing.assert_array_equal(left, right)
     assert here.stats["candidates"] == there.stats["candidates"]

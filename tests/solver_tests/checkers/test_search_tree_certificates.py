@@ -29,14 +29,14 @@ P_VALUES = (1.0, 1.3, 2.0, 3.0, math.inf)
 SOLVER = BranchAndBound().certifying()
 
 
-def certified(problem: LipschitzProblem, **limits: float) -> tuple[LipschitzBounds, dict[str, Any]]:
+def certified(problem: LipschitzProblem, **limits: Any) -> tuple[LipschitzBounds, dict[str, Any]]:
     answer = SOLVER.solve(problem, budget=Budget(**limits))
     assert answer.certificate is not None
     assert answer.certificate.kind == "search-tree"
     return answer, json.loads(json.dumps(answer.certificate.data))
 
 
-def assert_proved(problem: LipschitzProblem, **limits: float) -> LipschitzBounds:
+def assert_proved(problem: LipschitzProblem, **limits: Any) -> LipschitzBounds:
     answer, data = certified(problem, **limits)
     check = CERTIFICATE_CHECKERS["search-tree"](problem, data, answer.upper)
     assert check.holds, check.reason
@@ -243,7 +243,8 @@ def test_a_tree_for_another_network_norm_or_domain_is_refused(honest: Honest) ->
 
 
 def test_what_is_no_tree_is_refused(honest: Honest) -> None:
-    for data in ({}, {"pieces": None}, {"pieces": [{}]}, {"pieces": [{"splits": ["a"], "proofs": []}]}):
+    odd: list[dict[str, Any]] = [{}, {"pieces": None}, {"pieces": [{}]}, {"pieces": [{"splits": ["a"], "proofs": []}]}]
+    for data in odd:
         assert "replayed" in reason_against(honest, data)
     assert "bounded pieces" in reason_against(honest, {"pieces": []})
     assert "lacks a side" in reason_against(honest, {"pieces": [{"splits": [], "proofs": []}]})

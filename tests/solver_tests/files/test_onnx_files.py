@@ -32,8 +32,10 @@ def save(path: Path, nodes: list[Any], constants: dict[str, np.ndarray], shape: 
 def agrees(path: Path, shape: tuple[int, ...]) -> None:
     network = read_onnx(path)
     points = np.random.default_rng(1).standard_normal((20, *shape))
-    wanted = ReferenceEvaluator(str(path)).run(None, {"x": points})[0].reshape(20, -1)
-    np.testing.assert_allclose(network.evaluate(points.reshape(20, -1)), wanted, rtol=1e-12, atol=1e-12)
+    (wanted,) = ReferenceEvaluator(str(path)).run(None, {"x": points})
+    np.testing.assert_allclose(
+        network.evaluate(points.reshape(20, -1)), np.reshape(wanted, (20, -1)), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -83,7 +85,8 @@ def test_convolutions_are_unrolled(tmp_path: Path, kernel: tuple[int, ...], sett
         helper.make_node("Flatten", ["r"], ["f"]),
     ]
     probe = save(tmp_path / "probe.onnx", head, constants, [None, 2, 5, 6], output="f")
-    width = ReferenceEvaluator(str(probe)).run(None, {"x": np.zeros((1, 2, 5, 6))})[0].shape[1]
+    (flat,) = ReferenceEvaluator(str(probe)).run(None, {"x": np.zeros((1, 2, 5, 6))})
+    width = np.shape(flat)[1]
     constants |= {"W": rng.standard_normal((3, width)), "w": rng.standard_normal(3)}
     nodes = [*head, helper.make_node("Gemm", ["f", "W", "w"], ["y"], transB=1, alpha=0.5, beta=2.0)]
     agrees(save(tmp_path / "net.onnx", nodes, constants, [None, 2, 5, 6]), (2, 5, 6))

@@ -13,6 +13,8 @@ from solvers.errors import InputError
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.threshold_layer import cover_class
 from solvers.networks.detectors import NO_CLASS
+from solvers.networks.threshold import ThresholdNetwork
+from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_data_set, load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
@@ -114,11 +116,16 @@ def test_the_covered_class_can_be_chosen() -> None:
         FullyConnected(300, 0.5, 7).solve(problem, rng=np.random.default_rng(2))
 
 
+def masks(found: Interpolant) -> tuple[np.ndarray, ...]:
+    assert isinstance(found.network, ThresholdNetwork)
+    return found.network.masks
+
+
 @pytest.mark.parametrize("name", ["digits", "moons:20000"])
 def test_the_network_does_not_depend_on_threads(name: str) -> None:
     problem = load_problem(name)
     one, two = (FullyConnected(300, 0.5, threads=k).solve(problem, rng=np.random.default_rng(3)) for k in (1, 2))
-    for left, right in zip((*one.network.masks, *one.centres), (*two.network.masks, *two.centres), strict=True):
+    for left, right in zip((*masks(one), *one.centres), (*masks(two), *two.centres), strict=True):
         np.testing.assert_array_equal(left, right)
     np.testing.assert_array_equal(one.missed, two.missed)
     with pytest.raises(InputError, match="at least one thread"):

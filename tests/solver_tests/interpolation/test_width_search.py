@@ -24,7 +24,8 @@ def search(
     settings: WidthSearch, interpolates: Callable[[Restart], bool], state: SearchState | None = None
 ) -> tuple[LeastWidth, list[Restart]]:
     """Run a search to its end; what it found and every restart it wanted."""
-    rounds, asked = settings.rounds(state), []
+    rounds = settings.rounds(state)
+    asked: list[Restart] = []
     try:
         wanted = next(rounds).wanted
         while True:

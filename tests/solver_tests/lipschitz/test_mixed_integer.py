@@ -186,7 +186,7 @@ def test_the_dual_bound_is_kept_when_a_limit_ends_the_solve(backend: str) -> Non
     ended = run_program(problem, backend, 60, None, 1e-9)
     assert ended.finished
     assert ended.found
-    best = round(float(profits @ np.round(x.value)))
+    best = round(float(profits @ np.round(np.asarray(x.value))))
     assert best <= ended.bound <= best * (1 + 1e-6)
     assert best <= stopped.bound < profits.sum()
     impossible = cp.Problem(problem.objective, [*problem.constraints, top >= best + 1])

@@ -74,7 +74,7 @@ class Recorder(AbstractLipschitzSolver):
     gives: ClassVar[Gives] = Gives.UPPER
     domains: ClassVar[tuple[type[Domain], ...]] = (WholeSpace, Box)
 
-    def _solve_batch(self, problems, budget, rngs):  # type: ignore[no-untyped-def]
+    def _solve_batch(self, problems, budget, rngs):
         self.asked.append((self.name, len(problems), budget.seconds))
         stats = {"wall_seconds": 1.0}
         return [
@@ -110,10 +110,10 @@ def test_time_is_shared_by_problems_and_methods() -> None:
 class OneByOne(Recorder):
     """Takes one problem at a time, and no time for it."""
 
-    def _solve_batch(self, problems, budget, rngs):  # type: ignore[no-untyped-def]
+    def _solve_batch(self, problems, budget, rngs):
         return AbstractLipschitzSolver._solve_batch(self, problems, budget, rngs)
 
-    def _solve(self, problem, budget, rng):  # type: ignore[no-untyped-def]
+    def _solve(self, problem, budget, rng):
         return Recorder._solve_batch(self, [problem], budget, [rng])[0]
 
 

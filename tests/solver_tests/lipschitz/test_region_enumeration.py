@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ P_VALUES = (1.0, 1.3, 2.0, 3.0, math.inf)
 SOLVER = RegionEnumeration()
 
 
-def solved(network: ReluNetwork, domain: Domain, **limits: float) -> dict[float, LipschitzBounds]:
+def solved(network: ReluNetwork, domain: Domain, **limits: Any) -> dict[float, LipschitzBounds]:
     """Answers for all p in one pass, their witnesses checked in exact arithmetic."""
     problems = [LipschitzProblem(network, p, domain) for p in P_VALUES]
     answers = SOLVER.solve_batch(problems, budget=Budget(**limits))
