@@ -12,6 +12,7 @@ from cluster.output.picture_files import check_picture_file, write_picture
 from cluster.output.solve_progress import SolveProgress
 from cluster.output.terminal import EXIT_BUDGET, Exit, console, emit_json, guarded, say
 from solvers.errors import InputError
+from solvers.files.models import endings
 
 if TYPE_CHECKING:
     from solvers.networks.relu import ReluNetwork
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def lipschitz(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .npz (W0, b0, W1, ...), .onnx or .pt file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"A {endings()} file; a .npz holds W0, b0, W1, ...")],
     p: Annotated[list[str] | None, typer.Option("--p", help="Exponent in [1, inf]; may be given again. [2]")] = None,
     whole: Annotated[bool, typer.Option("--global", help="The constant on all of R^d (the default).")] = False,
     box: Annotated[tuple[float, float] | None, typer.Option("--box", metavar="LO HI", help="On [LO, HI]^d.")] = None,
