@@ -10,6 +10,7 @@ import typer
 
 from cluster.commands.options import Activation, Json
 from solvers.errors import InputError
+from solvers.files.models import endings
 
 if TYPE_CHECKING:
     from solvers.lipschitz._base import AbstractLipschitzSolver
@@ -27,7 +28,7 @@ class LipschitzRequest:
     seen when it is read.
     """
 
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .npz (W0, b0, W1, ...), .onnx or .pt file.")]
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"A {endings()} file; a .npz holds W0, b0, W1, ...")]
     p: Annotated[list[str] | None, typer.Option("--p", help="Exponent in [1, inf]; may be given again. [2]")] = None
     whole: Annotated[bool, typer.Option("--global", help="The constant on all of R^d (the default).")] = False
     box: Annotated[tuple[float, float] | None, typer.Option("--box", metavar="LO HI", help="On [LO, HI]^d.")] = None
