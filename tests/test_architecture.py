@@ -261,7 +261,7 @@ def definitions(path: Path) -> set[str]:
 
 LISTS_ALL = ("solvers/problems", "solvers/arithmetic", "solvers/checkers", "tasks", "tracking", "cluster")
 # One `register` a command: what the program calls of each.
-SAME_PART = {"register"}
+SAME_PART = {"read", "register", "write"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.execution.ray_runtime import follow_server_authentication, quiet_environment
+from cluster.execution.ray_runtime import follow_server_authentication, quiet_ray
 from solvers.errors import InputError
 
 __all__ = ["JobRequest", "SubmittedJob", "follow_job", "submit_study"]
@@ -94,7 +94,7 @@ def submit_study(request: JobRequest) -> SubmittedJob:
     Raises:
         InputError: no cluster at the address, or no place for the results that both sides can see.
     """
-    quiet_environment()
+    quiet_ray()
     follow_server_authentication(request.address)
     place = request.place
     with tempfile.TemporaryDirectory(prefix="interlip-job-") as folder:

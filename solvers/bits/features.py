@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.threads import spread
 from solvers.bits.instructions import LANES
-from solvers.bits.signs import FirstLayer, Words, pack_affine_signs, pack_signs, settle
+from solvers.bits.signs import FirstLayer, Words, pack_affine_signs, pack_signs, settle_signs
 from solvers.errors import InputError
 
 __all__ = [
@@ -99,7 +99,7 @@ def feature_blocks(
             raise InputError(f"the points reach {largest.max():g}: scale them down, W x + b overflows")
         slack = layer.slack(largest)
         if product(chosen, largest, slack, valid, part):
-            settle(slack, chosen, layer, part)
+            settle_signs(slack, chosen, layer, part)
         empty = np.flatnonzero(these < 0)
         part[empty // LANES, :, empty % LANES] = valid
 

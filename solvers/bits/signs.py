@@ -19,7 +19,7 @@ from solvers.arithmetic.rationals import DyadicArray
 from solvers.arithmetic.rounding import SINGLE_ROUNDOFF, UNIT_ROUNDOFF
 from solvers.bits.instructions import LANES, affine_sign_lanes, popcount, sign_lanes
 
-__all__ = ["FirstLayer", "Words", "exact_sign", "pack_affine_signs", "pack_signs", "settle", "sign_slack"]
+__all__ = ["FirstLayer", "Words", "exact_sign", "pack_affine_signs", "pack_signs", "settle_signs", "sign_slack"]
 
 # float32 is taken for numbers between: no overflow, and underflow is far below every slack.
 SINGLE_LARGEST, SINGLE_TINY = 1e15, 1e-20
@@ -202,7 +202,7 @@ def _double_sum(point: FloatArray, weight: FloatArray) -> float:
     return total
 
 
-def settle(slack: FloatArray, points: FloatArray, layer: FirstLayer, blocks: Words) -> None:
+def settle_signs(slack: FloatArray, points: FloatArray, layer: FirstLayer, blocks: Words) -> None:
     """Set the bits whose pre-activation is too near to 0 for float64, by sums without rounding.
 
     Any value found within its slack is within twice of it here, as both are nearer to the true one than half of it.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.bits.correlations import Method, complement
+from solvers.bits.correlations import Method, complement_maps
 from solvers.bits.images import as_images, check_shape
 from solvers.bits.maps import packed_features
 from solvers.errors import InputError
@@ -101,7 +101,7 @@ class Convolutional(AbstractInterpolator):
             first_drawn = dict(zip(candidates.tolist(), order[place].tolist(), strict=True))
             layer = build_second_layer(maps, candidates[in_order], np.flatnonzero(labels != k), self.method)
             rows = np.array([first_drawn[centre] for centre in layer.centres.tolist()], dtype=np.int64)
-            masks.append(complement(packed_features(images[rows], filters, biases)))
+            masks.append(complement_maps(packed_features(images[rows], filters, biases)))
             thresholds.append(layer.thresholds)
             centres.append(rows)
             drawn += layer.drawn

@@ -13,7 +13,7 @@ import numpy as np
 from solvers.bits.correlations import (
     Method,
     RolledMask,
-    complement,
+    complement_maps,
     faster_method,
     least_products,
 )
@@ -78,7 +78,7 @@ def _by_popcount(maps: PackedMaps, candidates: Whole, others: Whole, open_rows: 
     for centre in candidates.tolist():
         if centre not in open_rows:
             continue
-        mask = RolledMask(complement(maps.take(np.array([centre]))), 0)
+        mask = RolledMask(complement_maps(maps.take(np.array([centre]))), 0)
         threshold = mask.least(maps.words, others)
         covered = np.empty(0, np.int64)
         if threshold > 0:
@@ -103,7 +103,7 @@ def _by_fourier(maps: PackedMaps, candidates: Whole, others: Whole, open_rows: d
                 batch.append(row)
         if not batch:
             return
-        masks = complement(maps.take(np.array(batch)))
+        masks = complement_maps(maps.take(np.array(batch)))
         thresholds = least_products(masks, opposite, "fourier").min(axis=1)
         useful = np.flatnonzero(thresholds)
         waiting = np.fromiter(open_rows, np.int64, len(open_rows))

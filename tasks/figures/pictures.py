@@ -18,7 +18,7 @@ from solvers.networks.margins import neuron_margins
 from solvers.problems.questions import InterpolationProblem
 from tasks.figures.axes import COLOURS, MARKERS, style
 
-__all__ = ["centre_figure", "interpolation_figure", "picture_shape", "region_figure"]
+__all__ = ["centre_figure", "decision_figure", "interpolation_figure", "picture_shape"]
 
 # Pixels a side of the raster that regions are read from.
 RASTER = 400
@@ -62,18 +62,18 @@ def interpolation_figure(
     centres: tuple[NDArray[np.int64], ...],
     shape: tuple[int, int, int] | None,
 ) -> Figure:
-    """`region_figure` for points in the plane (shape None), `centre_figure` for images.
+    """`decision_figure` for points in the plane (shape None), `centre_figure` for images.
 
     Args:
         network: for the points of the problem as they stand.
         centres: per detector the rows its neurons were made from.
     """
     if shape is None:
-        return region_figure(network, problem, centres)
+        return decision_figure(network, problem, centres)
     return centre_figure(network, problem, centres, shape)
 
 
-def region_figure(
+def decision_figure(
     network: BuiltNetwork, problem: InterpolationProblem, centres: tuple[NDArray[np.int64], ...]
 ) -> Figure:
     """Left: the answer all over the plane and the region of every neuron; right: how one neuron comes by its region.

@@ -81,9 +81,8 @@ def traps() -> list[Trap]:
         name: str, network: ReluNetwork, *domains: Domain, constant: Callable[[float], float] | None = None
     ) -> None:
         for domain in domains:
-            where = (
-                "global" if isinstance(domain, WholeSpace) else f"{domain.lower.tolist()} to {domain.upper.tolist()}"
-            )
+            bounds = domain.bounds
+            where = "global" if bounds is None else f"{bounds[0].tolist()} to {bounds[1].tolist()}"
             found.append(Trap(f"{name}, {where}", network, domain, constant))
 
     line, plane, space = WholeSpace(1), WholeSpace(2), WholeSpace(3)

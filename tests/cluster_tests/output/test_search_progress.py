@@ -27,8 +27,8 @@ def test_lines(line: str) -> None:
 
 
 def test_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, said = [0.0], []
-    monkeypatch.setattr(search_progress.time, "monotonic", lambda: clock[0])
+    clock, said = [0.0], list[str]()
+    monkeypatch.setattr("cluster.output.search_progress.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(search_progress, "say", said.append)
     display = SearchDisplay()
     for second in range(26):

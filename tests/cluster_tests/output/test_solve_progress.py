@@ -46,7 +46,7 @@ def test_compiling_is_told_apart_from_solving() -> None:
             return
 
     assert not is_compiling()
-    with event.install_listener("numba:compile", Hears()):  # type: ignore[no-untyped-call]
+    with event.install_listener("numba:compile", Hears()):
         numba.njit(lambda x: 2.0 * x)(1.0)  # not of the cache, where a second run of the tests would find it
     assert seen
     assert all(seen)

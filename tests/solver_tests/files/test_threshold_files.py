@@ -50,6 +50,7 @@ def contents(network: BuiltNetwork) -> list[Any]:
     if isinstance(network, ThresholdNetwork):
         special: list[Any] = [network.weights.tolist(), [mask.tolist() for mask in network.masks]]
     else:
+        assert isinstance(network, ConvThresholdNetwork)
         special = [network.shape, network.filters.tolist(), [mask.words.tolist() for mask in network.masks]]
     common = [network.biases.tolist(), [m.tolist() for m in network.thresholds], network.detector_classes]
     return [*special, *common, network.classes]

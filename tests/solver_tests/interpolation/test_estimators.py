@@ -76,6 +76,7 @@ def test_decision_values_are_distances_in_features() -> None:
     points, labels = load_digits(return_X_y=True)
     model = InterpolatingClassifier(width=250, random_state=1).fit(points[:300], labels[:300])
     network = model.network_
+    assert isinstance(network, ThresholdNetwork)
     features = (points[:40] @ network.weights.T + network.biases > 0).astype(int)
     values = model.decision_function(points[:40])
     for k, (words, limits) in enumerate(zip(network.masks, network.thresholds, strict=True)):

@@ -152,8 +152,8 @@ class Slow(Recorder):
     seconds: float = 0.0
     compiles: float = 0.0
 
-    def _solve_batch(self, problems, budget, rngs):  # type: ignore[no-untyped-def]
-        with event.trigger_event("numba:compile"):  # type: ignore[no-untyped-call]
+    def _solve_batch(self, problems, budget, rngs):
+        with event.trigger_event("numba:compile"):
             self.clock[0] += self.compiles
         self.clock[0] += self.seconds
         return super()._solve_batch(problems, budget, rngs)

@@ -21,9 +21,9 @@ from solvers.problems.results import Status
 from tests.strategies import gaussian_network
 
 
-def compilation():  # type: ignore[no-untyped-def]
+def compilation():
     """What numba says of a compilation, without one."""
-    return event.trigger_event("numba:compile")  # type: ignore[no-untyped-call]
+    return event.trigger_event("numba:compile")
 
 
 @pytest.fixture
