@@ -65,7 +65,7 @@ def test_many_points_and_neurons_are_thinned_out_and_said_so(monkeypatch: pytest
     monkeypatch.setattr(interpolation_pictures, "MOST_OUTLINED", 1)
     problem = clouds()
     answer = FullyConnected(60, 3.0).solve(problem, rng=np.random.default_rng(1))
-    figure = interpolation_figure(answer.network, problem, answer.centres, None)  # type: ignore[arg-type]
+    figure = interpolation_figure(answer.network, problem, answer.centres, None)
     assert "not outlined" in figure.axes[0].get_title()
     assert "class a (one of 3 points)" in [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(figure.axes[0].lines[0].get_xdata()) == 10  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def test_signals_and_colours(shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(3)
     problem = InterpolationProblem(rng.standard_normal((8, 12)) / 4, np.arange(8) % 2)
     answer = Convolutional(40, 0.5, shape).solve(problem, rng=rng)
-    figure = interpolation_figure(answer.network, problem, answer.centres, shape)  # type: ignore[arg-type]
+    figure = interpolation_figure(answer.network, problem, answer.centres, shape)
     panel, point = figure.axes[0], problem.points[answer.centres[0][0]].reshape(shape)
     if shape[1] == 1:
         assert np.asarray(panel.lines[0].get_ydata()).tolist() == point[0, 0].tolist()

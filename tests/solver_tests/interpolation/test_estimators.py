@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from solvers import InterpolatingClassifier, InterpolatingConvClassifier, estimators
 from solvers.networks.detectors import NO_CLASS
+from solvers.networks.threshold import ThresholdNetwork
 from tests.strategies import DETERMINISTIC, labelled_clouds
 
 
