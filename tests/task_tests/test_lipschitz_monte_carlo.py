@@ -16,6 +16,7 @@ from solvers.arithmetic.norms import dual_exponent
 from solvers.errors import InputError
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box, WholeSpace
+from solvers.registry import lipschitz_solver_named
 from tasks.ensembles import draw_network
 from tasks.experiment import Measurement, RunContext, Trial
 from tasks.experiments import lipschitz_monte_carlo
@@ -27,6 +28,7 @@ from tasks.experiments.lipschitz_monte_carlo import (
     theory_exponent,
 )
 from tasks.sweeps import expand, parse_study
+from tests.clocks import LookedAtClock
 from tests.references.instances import Instance, instances
 from tests.references.lp_enumeration import lipschitz_by_lp
 from tests.strategies import P_VALUES
@@ -170,6 +172,27 @@ def test_every_measurement_has_the_declared_columns() -> None:
         measured = run(trials(replicates=2, fixed={"N": 6, "d": 2, "p": 2.0, "method": method}))
         assert all(set(row) == set(EXPERIMENT.columns) for row in measured)
         assert {row["answered_by"] for row in measured} <= {"vertex-enumeration", "sampling", "norm-product"}
+
+
+@pytest.mark.parametrize("method", ["auto", "vertex-enumeration", "sampling"])
+def test_the_seconds_of_the_trials_add_up_to_those_of_their_batch(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial's column is the solver's own share."""
+    told: list[float] = []
+    whole = lipschitz_solver_named(method).__class__.solve_batch
+    clock = LookedAtClock(monkeypatch)
+
+    def solve_batch(*arguments: Any, **options: Any) -> Any:
+        answers = whole(*arguments, **options)
+        told[:] = [answer.stats["wall_seconds"] for answer in answers]
+        return answers
+
+    monkeypatch.setattr(lipschitz_solver_named(method).__class__, "solve_batch", solve_batch)
+    batch = trials(replicates=4, fixed={"N": 6, "d": 2, "bias": "normal", "method": method}, p=[1.0, 2.0, math.inf])
+    seconds = [row["wall_seconds"] for row in run(batch)]
+    assert seconds == told
+    assert 0 < sum(seconds) <= clock.now
+    if method == "vertex-enumeration":
+        assert sum(seconds) == pytest.approx(clock.now - 1, rel=1e-12)
 
 
 def test_a_spent_time_limit_is_an_interval() -> None:
