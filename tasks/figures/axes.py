@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ __all__ = ["COLOURS", "MARKERS", "draw_intervals", "grid_figure", "say_below", "
 # Okabe and Ito 2008.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+# Of the small print under a figure.
+LETTERS_AN_INCH = 15
 
 
 def grid_figure(rows: int, columns: int, width: float = 4.6, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
@@ -88,5 +93,6 @@ def draw_intervals(
 
 def say_below(figure: Figure, notes: list[str]) -> None:
     """What the figure leaves out or shows as an interval, in small letters under it."""
-    if notes:
-        figure.supxlabel("\n".join(notes), fontsize=8, color="0.3")
+    lines = [line for note in notes for line in textwrap.wrap(note, int(LETTERS_AN_INCH * figure.get_figwidth()))]
+    if lines:
+        figure.supxlabel("\n".join(lines), fontsize=8, color="0.3")

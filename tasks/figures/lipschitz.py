@@ -18,6 +18,8 @@ from tasks.statistics import INTERVAL, LEAST_DRAWS, open_intervals
 __all__ = ["lipschitz_figures"]
 
 CELL = ("bias", "N", "L", "d", "p")
+# Ratios that differ by more than this stand on a logarithmic axis.
+WIDE = 50.0
 # An error bar without an end leaves every axis of exponents.
 LONG = 1e3
 
@@ -165,21 +167,32 @@ def _ratio(trials: pd.DataFrame, variants: Sequence[str]) -> Figure:
     figure, axes = grid_figure(1, len(biases), width=4.8, height=3.8, sharey=True)
     shown = sorted(trials["p"].unique())
     unbounded = flat = 0
+    ratios = [_means(group, "d") for _, group in trials.groupby([*CELL, *variants])]
+    ends = np.concatenate([table[end] / table["gradient_norm"] for table in ratios for end in ("lower", "upper")])
+    ends = ends[np.isfinite(ends) & (ends > 0)]
+    wide = len(ends) > 0 and ends.max() > WIDE * ends.min()
     for column, bias in enumerate(biases):
         ax = axes[0, column]
+        if wide:
+            set_log_scale(ax, ends)
         part = trials[trials["bias"] == bias]
         several = [name for name in ("L", *variants) if trials[name].nunique() > 1]
-        for (n, d, *rest), group in part.groupby(["N", "d", *several]):
+        curves = list(part.groupby(["N", "d", *several]))
+        for k, ((n, d, *rest), group) in enumerate(curves):
             means = _means(group, "p")
-            sizes = sorted(part["d"].unique())
+            # Colours tell d and markers N; where more varies, colours and markers in turn.
+            colour = k if several else sorted(part["d"].unique()).index(d)
+            marker = k if several else sorted(part["N"].unique()).index(n)
             look = {
-                "color": COLOURS[sizes.index(d) % len(COLOURS)],
-                "marker": MARKERS[sorted(part["N"].unique()).index(n) % len(MARKERS)],
+                "color": COLOURS[colour % len(COLOURS)],
+                "marker": MARKERS[marker % len(MARKERS)],
                 "label": f"d = {d}, N = {n}{_settings(several, rest)}",
             }
             flat += int((means["gradient_norm"] == 0).sum())
             means = means[means["gradient_norm"] > 0]
-            places = [1 - _inverse(float(p)) for p in means.index]
+            # Bars at one p stand beside each other.
+            shift = 0.05 * ((k + 0.5) / len(curves) - 0.5)
+            places = [1 - _inverse(float(p)) + shift for p in means.index]
             low, high = means["lower"] / means["gradient_norm"], means["upper"] / means["gradient_norm"]
             unbounded += draw_intervals(ax, places, low, high, means["open"] > 0, look)
         style(

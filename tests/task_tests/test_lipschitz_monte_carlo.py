@@ -417,3 +417,24 @@ def test_the_drawn_law_has_the_predicted_pointwise_size() -> None:
     gradients = np.array([row["gradient_norm"] for row in measured])
     # The point is -1 or 1: the neuron is active on half of the draws, within 5.5 standard deviations.
     assert abs((gradients > 0).mean() - 0.5) < 5.5 * 0.5 / math.sqrt(2000)
+
+
+def test_a_lower_bound_is_never_drawn_as_a_constant() -> None:
+    """One dimension, deep networks: intervals from 0 or 8 to a thousand times more, gradients of mean 3."""
+    rows = [
+        {"d": 10, "N": 64, "L": depth, "replicate": k, "lower": lower, "upper": upper, "gradient_norm": 3.0}
+        for depth, lower, upper in ((10, 9.0, 9e3), (18, 0.0, 3e9), (26, 0.0, math.inf))
+        for k in range(5)
+    ]
+    (figure,) = EXPERIMENT.figures(made(rows)).values()
+    (axes,) = figure.axes
+    assert axes.get_title() == "zero biases\nopen: 15 of 15 trials"
+    assert "15 of 15 trials are open" in figure.get_supxlabel().replace("\n", " ")
+    assert "without a bar: 1" in figure.get_supxlabel().replace("\n", " ")
+    curves = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+    assert len(curves) == 3
+    assert all(np.isnan(np.asarray(line.get_ydata(), dtype=float)).all() for line in curves)
+    ends = [segment[:, 1].tolist() for bar in axes.collections for segment in bar.get_segments()]
+    assert ends[0] == [pytest.approx(3.0), pytest.approx(3e3)]
+    assert ends[1][-1] == pytest.approx(1e9)  # an arrow down from the upper end: 0 is no end on this axis
+    assert len(ends) == 2

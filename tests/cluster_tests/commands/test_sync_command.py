@@ -39,7 +39,12 @@ fixed = {N = 6}
 """
 # What leaves seconds of work of the studies that are not in `STUDIES`.
 MORE = {
-    "complexity": ["sweeps.balls.replicates=1"],
+    "complexity": [
+        *(f"sweeps.{name}.replicates=1" for name in ("size", "digits", "widths")),
+        'sweeps.size.grid.data=["lines:2000"]', "sweeps.size.grid.samples=[100, 300]",
+        "sweeps.digits.grid.samples=[50, 100]", 'sweeps.widths.grid.data=["lines:1000"]',
+        "sweeps.widths.grid.samples=[100, 300]", "sweeps.widths.fixed.restarts=1",
+    ],
     "overview": [
         "sweeps.lipschitz.replicates=2", "sweeps.lipschitz.grid.d=[2, 3]", "sweeps.lipschitz.grid.p=[1, 2, inf]",
         "sweeps.moons.replicates=2", "sweeps.moons.grid.width=[50, 100]", "sweeps.digits.replicates=1",
