@@ -29,7 +29,18 @@ from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment, Config, Trial
 from tasks.registry import experiment_named
 
-__all__ = ["Range", "Study", "Sweep", "apply_overrides", "load_study", "parse_study", "shipped_studies", "trials_of"]
+__all__ = [
+    "Range",
+    "Study",
+    "Sweep",
+    "apply_overrides",
+    "load_study",
+    "parse_study",
+    "shipped_studies",
+    "stored_study",
+    "study_text",
+    "trials_of",
+]
 
 
 # Beyond this many values an axis is a slip of the keyboard.
@@ -115,7 +126,8 @@ class Sweep(BaseModel):
 class Study(BaseModel):
     """A named set of sweeps with one seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An infinite value is written as Infinity: JSON has no other word for it that comes back as a number.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str = ""
     seed: int = Field(default=0, ge=0)
@@ -141,24 +153,48 @@ def load_study(source: str, overrides: Iterable[str] = ()) -> Study:
     Raises:
         InputError: one sentence that names the key, and the nearest known one where a key is unknown.
     """
-    shipped = shipped_studies()
-    if source in shipped:
-        text, origin = shipped[source], f"study {source}"
-    else:
-        path = Path(source)
-        if not path.is_file():
-            near = difflib.get_close_matches(source, shipped, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; shipped studies: {', '.join(shipped)}"
-            raise InputError(f"there is no study file and no shipped study {source!r}{hint}")
-        try:
-            text, origin = path.read_text(encoding="utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the study {source}: {error}") from None
+    text, origin = study_text(source)
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{origin} is not valid TOML: {error}") from None
     return parse_study(apply_overrides(raw, overrides), origin)
+
+
+def study_text(source: str) -> tuple[str, str]:
+    """The text of a study file or of a shipped study, and what to call it in messages.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    shipped = shipped_studies()
+    if source in shipped:
+        return shipped[source], f"study {source}"
+    path = Path(source)
+    if not path.is_file():
+        near = difflib.get_close_matches(source, shipped, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; shipped studies: {', '.join(shipped)}"
+        raise InputError(f"there is no study file and no shipped study {source!r}{hint}")
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the study {source}: {error}") from None
+
+
+def stored_study(raw: Mapping[str, Any], origin: str) -> Study:
+    """A study from the `study.json` of its run folder; in older ones null stands for an infinite value."""
+    described: dict[str, Any] = _copy(raw)
+    for sweep in described.get("sweeps", {}).values():
+        for values in (sweep.get("grid", {}), sweep.get("fixed", {})):
+            for name, value in values.items():
+                values[name] = _without_nulls(value)
+    return parse_study(described, origin)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return math.inf if value is None else value
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

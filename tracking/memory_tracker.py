@@ -54,5 +54,5 @@ class MemoryTracker(AbstractTracker):
     def data_set(self, name: str, points: Any, labels: Any) -> None:
         self.data_sets[name] = tuple(points.shape)
 
-    def finish(self, status: str) -> None:
+    def finish(self, status: str, timestamp: float | None = None) -> None:
         self.status = status

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,9 @@ class MlflowTracker(AbstractTracker):
             self._client.update_run(run_id, status="RUNNING")
         else:
             tags = {**study.tags, KEY_TAG: study.key}
-            run_id = self._client.create_run(self._experiment_id, run_name=study.key, tags=tags).info.run_id
+            begun = _milliseconds(study.started)
+            made = self._client.create_run(self._experiment_id, start_time=begun, run_name=study.key, tags=tags)
+            run_id = made.info.run_id
             self._log(run_id, study.params, {}, 0.0)
         self._run_id = run_id
         token = None
@@ -141,10 +145,11 @@ class MlflowTracker(AbstractTracker):
         from mlflow.entities import Metric, Param
 
         when = int(timestamp * 1000)
+        metric_names, param_names = _names(metrics), _names(params)
         self._client.log_batch(
             run_id,
-            metrics=[Metric(_name(key), float(value), when, step) for key, value in metrics.items()],
-            params=[Param(_name(key), str(value)[:MOST_PARAM_CHARACTERS]) for key, value in params.items()],
+            metrics=[Metric(metric_names[key], float(value), when, step) for key, value in metrics.items()],
+            params=[Param(param_names[key], str(value)[:MOST_PARAM_CHARACTERS]) for key, value in params.items()],
         )
 
     def progress(self, step: int, metrics: Mapping[str, float], timestamp: float) -> None:
@@ -164,10 +169,11 @@ class MlflowTracker(AbstractTracker):
             return
         if key not in self._children:
             tags = {PARENT_TAG: self._run_id, CELL_TAG: key}
-            run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
+            when = _milliseconds(timestamp)
+            run = self._client.create_run(self._experiment_id, start_time=when, run_name=name, tags=tags)
             self._children[key] = run.info.run_id
         self._log(self._children[key], params, metrics, timestamp)
-        self._client.set_terminated(self._children[key], "FINISHED")
+        self._client.set_terminated(self._children[key], "FINISHED", _milliseconds(timestamp))
 
     def metrics(self, metrics: Mapping[str, float], timestamp: float) -> None:
         self.progress(0, metrics, timestamp)
@@ -190,14 +196,28 @@ class MlflowTracker(AbstractTracker):
             data = from_numpy(points, targets=labels, name=name)
             self._client.log_inputs(self._run_id, [DatasetInput(data._to_mlflow_entity())])
 
-    def finish(self, status: str) -> None:
+    def finish(self, status: str, timestamp: float | None = None) -> None:
         if self._run_id is not None:
-            self._attempt(lambda: self._client.set_terminated(self._run_id, status))
+            self._attempt(lambda: self._client.set_terminated(self._run_id, status, _milliseconds(timestamp)))
+
+
+def _milliseconds(timestamp: float | None) -> int | None:
+    return None if timestamp is None else int(timestamp * 1000)
 
 
 def _name(key: str) -> str:
     """MLflow allows letters, digits and a few signs in names."""
     return re.sub(r"[^A-Za-z0-9_./ :-]", "_", key)
+
+
+def _names(keys: Iterable[str]) -> dict[str, str]:
+    """Allowed names for keys that are logged together; of those that would share one, each has a digest of its key."""
+    found = {key: _name(key) for key in keys}
+    counts = Counter(found.values())
+    return {
+        key: name if counts[name] == 1 or name == key else f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+        for key, name in found.items()
+    }
 
 
 def _probe(uri: str) -> None:

@@ -1,14 +1,17 @@
 """Finished batches as Parquet parts on any filesystem: the record of what is done, and all that a resume needs.
 
-A run folder holds `study.json`, `parts/<sweep>/<batch>.parquet`, and at the end `<sweep>.parquet` and `figures/`.
-A part appears whole or not at all.
+A run folder holds the study (`study.json`, and `study.toml` as it was written), `provenance.json`,
+`parts/<sweep>/<batch>.parquet`, and at the end `<sweep>.parquet`, `figures/` and `times.json`; a sweep stands there
+under its `plain_name`. A part appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +24,19 @@ import pyarrow.parquet as pq
 
 from tracking.records import TrialRecord
 
-__all__ = ["RunFolder", "StorageError"]
+__all__ = ["RunFolder", "StorageError", "plain_name"]
+
+
+def plain_name(name: str) -> str:
+    """A name that every file system and every tracker takes: letters, digits, `.`, `_` and `-`.
+
+    A name of these stays as it is. Of any other the signs become `_` and a digest of the name follows, so that names
+    which differ in one sign stay apart.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        return name
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")
+    return f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:10]}".lstrip("-")
 
 
 class StorageError(RuntimeError):
@@ -107,12 +122,12 @@ class RunFolder:
         table = pa.table({name: [row.get(name) for row in rows] for name in names})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        self.write(f"parts/{sweep}/{batch}.parquet", sink.getvalue().to_pybytes())
+        self.write(f"parts/{plain_name(sweep)}/{batch}.parquet", sink.getvalue().to_pybytes())
 
     def part_names(self, sweep: str) -> list[str]:
         """The parts of a sweep, sorted."""
         filesystem, root = self._filesystem()
-        folder = f"{root}/parts/{sweep}"
+        folder = f"{root}/parts/{plain_name(sweep)}"
         if not filesystem.exists(folder):
             return []
         filesystem.invalidate_cache(folder)
@@ -145,12 +160,12 @@ class RunFolder:
         frame = frame.sort_values(["failed", "finished_at"], kind="stable").drop_duplicates("trial_key")
         return frame.sort_values(["cell", "replicate"], kind="stable").reset_index(drop=True)
 
-    def merge(self, sweep: str) -> str:
-        """Write all trials of a sweep as one Parquet file; returns its name."""
+    def merge(self, sweep: str, into: RunFolder | None = None) -> str:
+        """Write all trials of a sweep as one Parquet file, here or into another folder; returns its name."""
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(self.frame(sweep), preserve_index=False), sink)
-        name = f"{sweep}.parquet"
-        self.write(name, sink.getvalue().to_pybytes())
+        name = f"{plain_name(sweep)}.parquet"
+        (into or self).write(name, sink.getvalue().to_pybytes())
         return name
 
 

@@ -18,12 +18,14 @@ class StudyHandle:
         key: unique name of the run (its folder's name).
         experiment: name of the MLflow experiment.
         params, tags: of the parent.
+        started: when the run began, seconds since the epoch; None is now.
     """
 
     key: str
     experiment: str
     params: Mapping[str, Any]
     tags: Mapping[str, str]
+    started: float | None = None
 
 
 class AbstractTracker(abc.ABC):
@@ -69,5 +71,5 @@ class AbstractTracker(abc.ABC):
         """Note a data set that the study used."""
 
     @abc.abstractmethod
-    def finish(self, status: str) -> None:
-        """Close the parent: FINISHED, FAILED or KILLED."""
+    def finish(self, status: str, timestamp: float | None = None) -> None:
+        """Close the parent: FINISHED, FAILED or KILLED, at a time in seconds since the epoch or now."""

@@ -96,17 +96,18 @@ def run(
     Example: interlip run overview --set sweeps.lipschitz.replicates=20
     """
     with guarded(debug):
-        from tasks.sweeps import load_study
+        from tasks.sweeps import load_study, study_text
 
-        loaded = load_study(study, overrides or ())
+        loaded, (text, _) = load_study(study, overrides or ()), study_text(study)
         place = default_out() if out is None else out
         context_dir = check_data_dir(data_dir)
         engine = _executor(executor, address, workers)
-        _run(loaded, engine, place, tracking_uri, resume, dry_run, context_dir, json)
+        _run(loaded, text, engine, place, tracking_uri, resume, dry_run, context_dir, json)
 
 
 def _run(
     study: Study,
+    text: str,
     engine: AbstractExecutor,
     out: str,
     tracking_uri: str | None,
@@ -136,7 +137,7 @@ def _run(
     folder, old = open_run(study, out, resume)
     if resume and not old:
         say(f"nothing to resume for this study in {out}: starting a new run")
-    job = StudyRun(study, folder, tracker, context)
+    job = StudyRun(study, folder, tracker, context, text)
     say(f"study {study.name}: {len(job.trials)} trials, run folder {folder.uri}")
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -281,9 +282,9 @@ def sync(
     Example: interlip sync runs/overview-20261124-101500-ab12-0f3c9a77
     """
     with guarded(debug):
-        from cluster.execution.runner import StudyRun, result_from_parts
+        from cluster.execution.runner import StudyRun
         from tasks.experiment import RunContext
-        from tasks.sweeps import parse_study
+        from tasks.sweeps import stored_study
         from tracking.parts import RunFolder
 
         path = run if "://" in run else str(Path(run).resolve())
@@ -297,11 +298,8 @@ def sync(
         parent = path.rsplit("/", 1)[0]
         tracker = tracker_for(parent, tracking_uri)
         context = RunContext(data_dir=check_data_dir(data_dir))
-        job = StudyRun(parse_study(described, f"{run}/study.json"), folder, tracker, context)
-        job.open_tracker()
-        result = result_from_parts(job)
-        result.parent_run_id = job.parent_run_id
-        job.conclude(result)
+        job = StudyRun(stored_study(described, f"{run}/study.json"), folder, tracker, context)
+        result = job.log_again()
         if tracker.trouble:
             say(f"interlip: the tracker still misses something: {tracker.trouble}")
             raise Exit(EXIT_ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import shutil
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 from cluster.execution.ray_runtime import follow_server_authentication, quiet_ray
 from solvers.errors import InputError
+from tracking.provenance import STAMP, source_of
 
 __all__ = ["JobRequest", "SubmittedJob", "follow_job", "submit_study"]
 
@@ -155,6 +157,8 @@ def _stage(folder: Path, study: str) -> str:
     root = Path(__file__).resolve().parents[2]
     for package in PACKAGES:
         shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "*.nb?"))
+    # The copy is no checkout: its commit travels along.
+    (folder / STAMP).write_text(json.dumps(source_of(root)), encoding="utf-8")
     if Path(study).suffix == ".toml" and Path(study).is_file():
         shutil.copy(study, folder / "study.toml")
         return "study.toml"

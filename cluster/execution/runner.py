@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +24,7 @@ from tasks.experiment import AbstractExperiment, RunContext, SummaryTable, Trial
 from tasks.registry import experiment_named
 from tasks.seeding import canonical_json, content_digest
 from tasks.sweeps import Study, trials_of
-from tracking.parts import RunFolder, StorageError
+from tracking.parts import RunFolder, StorageError, plain_name
 from tracking.provenance import provenance
 from tracking.tracker import AbstractTracker, StudyHandle
 
@@ -112,15 +114,28 @@ def _newest(base: str, prefix: str, digest: str) -> str | None:
 
 
 class StudyRun:
-    """One study in one run folder. `prepare` checks and plans, `execute` computes, `conclude` draws and logs."""
+    """One study in one run folder. `check` and `batches` plan, `execute` computes, `conclude` draws and logs.
 
-    def __init__(self, study: Study, folder: RunFolder, tracker: AbstractTracker, context: RunContext) -> None:
+    Args:
+        text: the study file as it was written, where there is one.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        folder: RunFolder,
+        tracker: AbstractTracker,
+        context: RunContext,
+        text: str | None = None,
+    ) -> None:
+        self.text = text
         self.study, self.folder, self.tracker, self.context = study, folder, tracker, context
         self.experiments: dict[str, AbstractExperiment[Any]] = {
             sweep.experiment: experiment_named(sweep.experiment) for sweep in study.sweeps.values()
         }
         self.trials: list[Trial] = list(trials_of(study))
         self.parent_run_id: str | None = None
+        self.begun = time.time()
 
     def check(self) -> None:
         """Refuse a study that could never run, before anything starts.
@@ -142,21 +157,21 @@ class StudyRun:
         return left, len(self.trials) - sum(len(batch.trials) for batch in left)
 
     def open_tracker(self) -> None:
-        """Open the parent run."""
-        tags = {key: value for key, value in provenance().items() if value}
-        job = job_submission_id()
-        if job:
-            tags["ray.job_submission_id"] = job
+        """Open the parent run; told again, with what its run folder says of where and when it ran."""
+        tags = self.folder.read_json("provenance.json") or {}
+        times = self.folder.read_json("times.json") or {}
         tags["run_dir"] = self.folder.uri
         if self.study.title:
             tags["mlflow.note.content"] = self.study.title
         params: dict[str, Any] = {"seed": self.study.seed, "trials": len(self.trials)}
         for name, sweep in self.study.sweeps.items():
-            params[f"{name}.experiment"] = sweep.experiment
-            params[f"{name}.replicates"] = sweep.replicates
+            prefix = plain_name(name)
+            params[f"{prefix}.experiment"] = sweep.experiment
+            params[f"{prefix}.replicates"] = sweep.replicates
             for axis, values in sweep.grid.items():
-                params[f"{name}.{axis}"] = str(values if isinstance(values, list) else values.values())
-        handle = StudyHandle(self.folder.uri.rsplit("/", 1)[-1], self.study.name, params, tags)
+                params[f"{prefix}.{axis}"] = str(values if isinstance(values, list) else values.values())
+        key = self.folder.uri.rsplit("/", 1)[-1]
+        handle = StudyHandle(key, self.study.name, params, tags, times.get("started_at", self.begun))
         self.parent_run_id = self.tracker.start(handle)
 
     def execute(self, executor: AbstractExecutor, report: Callable[[Progress], None]) -> RunResult:
@@ -166,7 +181,14 @@ class StudyRun:
             report: hears of progress after every batch.
         """
         begun = time.time()
+        # A resumed run began when it was first started.
+        times = self.folder.read_json("times.json") or {}
+        self.begun = times.get("started_at", begun)
+        self.folder.write_json("times.json", {**times, "started_at": self.begun})
         self.folder.write_json("study.json", self.study.model_dump(mode="json"))
+        if self.text is not None:
+            self.folder.write("study.toml", self.text.encode())
+        self.folder.write_json("provenance.json", _provenance())
         left, resumed = self.batches()
         opening = threading.Thread(target=self.open_tracker, name="open-tracker")
         opening.start()
@@ -208,34 +230,69 @@ class StudyRun:
         self.tracker.progress(done, {**metrics, "progress.trials_per_second": rate}, time.time())
 
     def conclude(self, result: RunResult) -> None:
-        """Merge the parts, draw the figures, log cells and summaries. May be called again, by `interlip sync`."""
+        """Merge the parts, draw the figures, log cells, summaries and times."""
         begun = time.time()
-        artifacts = ["study.json"]
+        self._publish(result, self.folder)
+        now = time.time()
+        result.seconds += now - begun
+        times = {
+            "started_at": self.begun,
+            "finished_at": now,
+            "seconds": result.seconds,
+            "work_seconds": result.work_seconds,
+            "start_up_seconds": result.start_up_seconds,
+        }
+        self.folder.write_json("times.json", times)
+        self._log_end(result, times, now)
+
+    def log_again(self) -> RunResult:
+        """Tell the tracker what it missed, from the run folder alone, which may be one that can only be read.
+
+        Times are those that were measured; telling it twice adds nothing.
+        """
+        self.open_tracker()
+        result = result_from_parts(self)
+        times = self.folder.read_json("times.json") or {}
+        with tempfile.TemporaryDirectory(prefix="interlip-sync-") as place:
+            last = self._publish(result, RunFolder(place))
+        self._log_end(result, times, times.get("finished_at", last))
+        return result
+
+    def _log_end(self, result: RunResult, times: Mapping[str, float], when: float) -> None:
+        measured = {name: value for name, value in times.items() if name.endswith("seconds")}
+        self.tracker.metrics({**measured, "trials": result.trials, "failed": result.failed}, when)
+        self.tracker.finish("FINISHED", when)
+
+    def _publish(self, result: RunResult, products: RunFolder) -> float:
+        """Log everything that follows from the parts; tables and figures go to a folder.
+
+        Returns:
+            When the last trial was finished.
+        """
+        last = self.begun
+        files = [(self.folder, name) for name in ("study.json", "study.toml", "provenance.json")]
         for name, sweep in self.study.sweeps.items():
             experiment = self.experiments[sweep.experiment]
             frame = self.folder.frame(name)
             if frame.empty:
                 continue
-            artifacts.append(self.folder.merge(name))
+            files.append((products, self.folder.merge(name, products)))
             when = float(frame["finished_at"].max())
+            last = when if last == self.begun else max(last, when)
             good = frame[~frame["failed"]]
             self._log_cells(name, experiment, frame, good)
             if good.empty:
                 continue
+            prefix = plain_name(name)
             metrics = experiment.study_metrics(good)
-            self.tracker.metrics({f"{name}.{key}": value for key, value in metrics.items()}, when)
+            self.tracker.metrics({f"{prefix}.{key}": value for key, value in metrics.items()}, when)
             result.tables.extend(experiment.summary_tables(good))
             for stem, figure in experiment.figures(good).items():
-                result.figures.append(self._keep_figure(f"figures/{name}_{stem}.png", figure))
-        self.folder.write_json("provenance.json", provenance())
-        for file in [*artifacts, "provenance.json", *result.figures]:
-            self._log_file(file)
+                result.figures.append(_keep_figure(products, f"figures/{prefix}_{stem}.png", figure))
+        for folder, file in [*files, *((products, name) for name in result.figures)]:
+            self._log_file(folder, file)
         self._log_data_sets()
-        result.seconds += time.time() - begun
-        summary = {"seconds": result.seconds, "work_seconds": result.work_seconds, "trials": result.trials}
-        now = time.time()
-        self.tracker.metrics({**summary, "failed": result.failed, "start_up_seconds": result.start_up_seconds}, now)
-        self.tracker.finish("FINISHED")
+        return last
 
     def _log_cells(
         self, sweep: str, experiment: AbstractExperiment[Any], frame: pd.DataFrame, good: pd.DataFrame
@@ -260,27 +317,18 @@ class StudyRun:
                 found.setdefault(trial.sweep, []).append(trial)
         return found
 
-    def _keep_figure(self, name: str, figure: Any) -> str:
-        import io
-
-        content = io.BytesIO()
-        figure.savefig(content, format="png")
-        self.folder.write(name, content.getvalue())
-        return name
-
-    def _log_file(self, name: str) -> None:
-        """A file of the run folder as an artifact; from object stores by way of a temporary copy."""
+    def _log_file(self, place: RunFolder, name: str) -> None:
+        """A file of a run folder, if it is there, as an artifact; from object stores by way of a temporary copy."""
         folder = os.path.dirname(name) or None
-        local = self.folder.local_path
+        local = place.local_path
         if local is not None:
-            self.tracker.artifact(os.path.join(local, name), folder)
+            if os.path.exists(os.path.join(local, name)):
+                self.tracker.artifact(os.path.join(local, name), folder)
             return
-        import tempfile
-
-        content = self.folder.read(name)
+        content = place.read(name)
         if content is not None:
-            with tempfile.TemporaryDirectory() as place:
-                path = os.path.join(place, os.path.basename(name))
+            with tempfile.TemporaryDirectory() as copies:
+                path = os.path.join(copies, os.path.basename(name))
                 with open(path, "wb") as stream:
                     stream.write(content)
                 self.tracker.artifact(path, folder)
@@ -297,6 +345,19 @@ class StudyRun:
                     seed = int(trial.params.get("data_seed", 0))
                     problem = load_problem(name, seed=seed, data_dir=self.context.data_dir, **options)
                     self.tracker.data_set(name.replace("/", "_"), problem.points, problem.labels)
+
+
+def _provenance() -> dict[str, str]:
+    """Where this process runs; inside a Ray job with the job's id."""
+    job = job_submission_id()
+    return provenance() | ({"ray.job_submission_id": job} if job else {})
+
+
+def _keep_figure(folder: RunFolder, name: str, figure: Any) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    folder.write(name, content.getvalue())
+    return name
 
 
 def result_from_parts(run: StudyRun) -> RunResult:

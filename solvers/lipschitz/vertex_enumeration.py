@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -83,15 +84,21 @@ class VertexEnumeration(AbstractLipschitzSolver):
         groups: dict[Hashable, list[Case]] = {}
         for case in cases:
             groups.setdefault(_group_key(case), []).append(case)
+        asked = Counter(id(case) for case in owner)
         answers: dict[int, dict[float, LipschitzBounds]] = {}
+        before = 0.0
         for group in groups.values():
-            for case, found in zip(group, self._solve_group(group, budget, deadline), strict=True):
-                answers[id(case)] = found
+            found = self._solve_group(group, budget, deadline)
+            now = deadline.elapsed
+            # One pass answers them all, so each has an equal share: the shares of a batch add up to its seconds.
+            share = {"wall_seconds": (now - before) / sum(asked[id(case)] for case in group)}
+            before = now
+            for case, of_case in zip(group, found, strict=True):
+                answers[id(case)] = {q: replace(one, stats={**one.stats, **share}) for q, one in of_case.items()}
         return [answers[id(owner[i])][problem.dual_p] for i, problem in enumerate(problems)]
 
     def _solve_group(self, group: list[Case], budget: Budget, deadline: Deadline) -> list[dict[float, LipschitzBounds]]:
         """Networks of one shape on one domain, as one tensor."""
-        started = deadline.elapsed
         exponents = sorted({q for case in group for q in case.exponents})
         record = Incumbents(exponents, len(group))
         chain: list[Arrangement] = []
@@ -115,7 +122,6 @@ class VertexEnumeration(AbstractLipschitzSolver):
             for e, q in enumerate(exponents):
                 if q in case.exponents:
                     own = {**stats, "doubtful_cells": float(case.doubtful_cells)}
-                    own["wall_seconds"] = deadline.elapsed - started
                     answer = _answer(self.name, case, q, record.best[e][b], chain, b, exact, finished, budget, own)
                     if isinstance(certificate, Certificate):
                         answer = replace(answer, certificate=certificate)

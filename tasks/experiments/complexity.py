@@ -125,7 +125,7 @@ class ComplexityExperiment(AbstractExperiment[ComplexityConfig]):
             values = trials[name].dropna()
             if len(values):
                 mean = bootstrap_mean(values, rng=rng)
-                found |= {f"{name}_mean": mean.value, f"{name}_mean_low": mean.low, f"{name}_mean_high": mean.high}
+                found |= {f"{name}_mean": mean.value, **mean.ends(f"{name}_mean_low", f"{name}_mean_high")}
         for name in ("separation", "omega", "first_layer", "second_layer", "order_of_parameters"):
             found[f"{name}_mean"] = float(trials[name].mean())
         return found
@@ -139,7 +139,9 @@ class ComplexityExperiment(AbstractExperiment[ComplexityConfig]):
                 rng = RandomStreams.of([self.name, name]).generator("bootstrap")
                 balls = [part.loc[part["points"] == size, "balls"] for size in sizes]
                 key = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_")
-                found[f"growth_exponent_{key}"] = exponent_fit(sizes, balls, rng=rng).value
+                growth = exponent_fit(sizes, balls, rng=rng)
+                found[f"growth_exponent_{key}"] = growth.value
+                found |= growth.ends(f"growth_exponent_low_{key}", f"growth_exponent_high_{key}")
         return found
 
     def summary_tables(self, trials: pd.DataFrame) -> list[SummaryTable]:
@@ -291,5 +293,8 @@ def _needed(
 
 
 def _known(values: pd.Series) -> str:
-    """The mean, or nothing when it was not looked for."""
-    return "" if values.isna().all() else f"{values.mean():.1f}"
+    """The mean, or nothing when it was not looked for; where only some trials found it, how many."""
+    known = int(values.notna().sum())
+    if known == 0:
+        return ""
+    return f"{values.mean():.1f}" if known == len(values) else f"{values.mean():.1f} ({known} of {len(values)})"

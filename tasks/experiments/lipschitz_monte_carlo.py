@@ -23,11 +23,15 @@ from tasks.ensembles import BIAS_LAWS, draw_network
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext, SummaryTable
 from tasks.seeding import RandomStreams
 from tasks.statistics import (
+    INTERVAL,
+    OPEN_GAP,
     Estimate,
     censored_mean,
     censored_quantile,
     censored_share,
     exponent_fit,
+    exponent_range,
+    open_intervals,
     relative_gaps,
     varying,
 )
@@ -102,7 +106,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
         "gradient_norm": "||grad f(x)||_{p'} at one point x drawn uniformly from the unit sphere (the gradient's law"
         " there stands for any fixed point)",
         "answered_by": "the method that answered",
-        "wall_seconds": "seconds of the solve, shared by the networks and p of its batch",
+        "wall_seconds": "seconds of the solve; of a pass that answers several trials, an equal share",
     }
 
     def check(self, config: LipschitzConfig, context: RunContext) -> None:
@@ -153,7 +157,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
                     "status": str(answer.status),
                     "gradient_norm": _gradient_norm(problem, stream),
                     "answered_by": answer.method,
-                    "wall_seconds": float(answer.stats.get("wall_seconds", 0.0)) / len(configs),
+                    "wall_seconds": float(answer.stats["wall_seconds"]),
                 }
             )
         return found
@@ -165,15 +169,16 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
         found = {
             "lipschitz_mean_lower": low.value,
             "lipschitz_mean_upper": high.value,
-            "lipschitz_mean_ci_low": low.low,
-            "lipschitz_mean_ci_high": high.high,
+            **Estimate(low.value, low.low, high.high).ends("lipschitz_mean_ci_low", "lipschitz_mean_ci_high"),
             "gradient_norm_mean": point.value,
-            "gradient_norm_mean_ci_low": point.low,
-            "gradient_norm_mean_ci_high": point.high,
-            "global_over_pointwise": low.value / point.value if point.value > 0 else math.inf,
+            **point.ends("gradient_norm_mean_ci_low", "gradient_norm_mean_ci_high"),
             "censored_share": censored_share(trials["lower"], trials["upper"], float(params["relative_gap"])),
+            "open_trials": float(open_intervals(trials["lower"], trials["upper"]).sum()),
             "trials": float(len(trials)),
         }
+        if point.value > 0:
+            found["global_over_pointwise_lower"] = low.value / point.value
+            found["global_over_pointwise_upper"] = high.value / point.value
         for share in (0.05, 0.5, 0.95):
             ends = censored_quantile(trials["lower"], trials["upper"], share)
             found[f"lipschitz_q{round(100 * share):02d}_lower"], found[f"lipschitz_q{round(100 * share):02d}_upper"] = (
@@ -184,40 +189,20 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
         return found
 
     def study_metrics(self, trials: pd.DataFrame) -> dict[str, float]:
-        found = {}
+        found: dict[str, float] = {}
         for row in exponents(trials).itertuples():
             key = f"N{row.N}_L{row.L}_{row.bias}_p{exponent_label(float(row.p))}"
             key += "".join(f"_{name}_{getattr(row, name)}" for name in varying(trials, VARIANTS))
-            found[f"exponent_{key}"] = float(row.value)
-            found[f"exponent_low_{key}"] = float(row.low)
-            found[f"exponent_high_{key}"] = float(row.high)
+            columns = {"exponent": row.value, "exponent_low": row.low, "exponent_high": row.high}
+            if row.open:
+                columns = {"exponent_least": row.least, "exponent_most": row.most, "open_trials": row.open}
+            found |= {f"{name}_{key}": float(value) for name, value in columns.items() if math.isfinite(float(value))}
         found["largest_relative_gap"] = float(relative_gaps(trials["lower"], trials["upper"]).max())
+        found["open_trials"] = float(open_intervals(trials["lower"], trials["upper"]).sum())
         return found
 
     def summary_tables(self, trials: pd.DataFrame) -> list[SummaryTable]:
-        table = exponents(trials)
-        variants = varying(trials, VARIANTS)
-        rows = [
-            (
-                str(row.N), str(row.L), str(row.bias), *(str(getattr(row, name)) for name in variants),
-                exponent_label(float(row.p)),
-                Estimate(float(row.value), float(row.low), float(row.high)).text(),
-                f"{theory_exponent(float(row.p)):.3g}",
-                Estimate(float(row.point), float(row.point_low), float(row.point_high)).text(),
-                f"{pointwise_exponent(float(row.p)):.3g}",
-            )
-            for row in table.itertuples()
-        ]  # fmt: skip
-        if not rows:
-            return []
-        span = f"d = {', '.join(str(d) for d in sorted(trials['d'].unique()))}"
-        return [
-            SummaryTable(
-                f"Exponent of d in the mean Lipschitz constant ({span}; 95 % bootstrap intervals)",
-                ("N", "L", "bias", *variants, "p", "Lipschitz: fitted", "theory", "pointwise: fitted", "theory"),
-                rows,
-            )
-        ]
+        return [exponent_table(trials)] if trials["d"].nunique() > 1 else [constant_table(trials)]
 
     def figures(self, trials: pd.DataFrame) -> dict[str, Figure]:
         from tasks.figures.lipschitz import lipschitz_figures
@@ -232,25 +217,96 @@ VARIANTS = ("bias_scale", "domain", "radius", "method", "relative_gap", "time_li
 def exponents(trials: pd.DataFrame) -> pd.DataFrame:
     """Fitted exponents of d, of the constant's mean and of the pointwise gradient's, a row per (N, L, bias, p).
 
-    Parameters in `VARIANTS` that vary over the trials get rows and a column of their own. Only cells with at least two
-    dimensions and upper bounds within 0.1 % are fitted; lower ends stand for the constants.
+    Parameters in `VARIANTS` that vary over the trials get rows and a column of their own.
+
+    Returns:
+        `value` with its interval `low`, `high` where no interval of the row is open (`OPEN_GAP`; lower ends stand for
+        the constants), and `point` likewise for the gradient; NaN where there is no such exponent (open intervals, one
+        dimension alone, a mean of 0) or where there are too few draws for an interval. Whatever the constants within
+        their intervals, the exponent of their mean lies between `least` and `most`, which may be infinite. `open`
+        counts open intervals among `trials`.
     """
     rows = []
     keys = ["N", "L", "bias", *varying(trials, VARIANTS), "p"]
+    unknown = Estimate(math.nan, math.nan, math.nan)
     for values, part in trials.groupby(keys):
         groups = dict(iter(part.groupby("d")))
-        usable = all(
-            censored_share(g["lower"], g["upper"], 1e-3) == 0 and min(g["lower"].mean(), g["gradient_norm"].mean()) > 0
-            for g in groups.values()
-        )
-        if len(groups) < 2 or not usable:
-            continue
+        still_open = int(open_intervals(part["lower"], part["upper"]).sum())
         rng = RandomStreams.of(["exponent", values]).generator("bootstrap")
         sizes = list(groups)
-        whole = exponent_fit(sizes, [g["lower"] for g in groups.values()], rng=rng)
-        point = exponent_fit(sizes, [g["gradient_norm"] for g in groups.values()], rng=rng)
-        rows.append((*values, whole.value, whole.low, whole.high, point.value, point.low, point.high))
-    return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "point", "point_low", "point_high"])
+        several = len(groups) > 1
+        whole = point = unknown
+        if several and not still_open and min(g["lower"].mean() for g in groups.values()) > 0:
+            whole = exponent_fit(sizes, [g["lower"] for g in groups.values()], rng=rng)
+        if several and min(g["gradient_norm"].mean() for g in groups.values()) > 0:
+            point = exponent_fit(sizes, [g["gradient_norm"] for g in groups.values()], rng=rng)
+        ends = [(g["lower"].mean(), g["upper"].mean()) for g in groups.values()]
+        least, most = exponent_range(sizes, *zip(*ends, strict=True)) if several else (-math.inf, math.inf)
+        rows.append((*values, whole.value, whole.low, whole.high, point.value, point.low, point.high, least, most,
+                     still_open, len(part)))  # fmt: skip
+    columns = ["value", "low", "high", "point", "point_low", "point_high", "least", "most", "open", "trials"]
+    return pd.DataFrame(rows, columns=[*keys, *columns])
+
+
+def exponent_table(trials: pd.DataFrame) -> SummaryTable:
+    """A row per (N, L, bias, p): exponents beside theory; from open intervals the range that they leave."""
+    table, variants = exponents(trials), varying(trials, VARIANTS)
+    rows = []
+    for row in table.itertuples():
+        whole = Estimate(float(row.value), float(row.low), float(row.high))
+        point = Estimate(float(row.point), float(row.point_low), float(row.point_high))
+        rows.append(
+            (
+                str(row.N), str(row.L), str(row.bias), *(str(getattr(row, name)) for name in variants),
+                exponent_label(float(row.p)),
+                _range_text(float(row.least), float(row.most)) if math.isnan(whole.value) else whole.text(),
+                f"{theory_exponent(float(row.p)):.3g}",
+                "none: mean 0" if math.isnan(point.value) else point.text(),
+                f"{pointwise_exponent(float(row.p)):.3g}",
+                f"{row.open} of {row.trials}",
+            )
+        )  # fmt: skip
+    span = f"d = {', '.join(str(d) for d in sorted(trials['d'].unique()))}"
+    notes = []
+    if table["open"].any():
+        notes.append(
+            f"{int((table['open'] > 0).sum())} of {len(table)} rows hold intervals wider than {OPEN_GAP:.1%}: "
+            "'from ... to' is what they leave open, without the error of sampling"
+        )
+    return SummaryTable(
+        f"Exponent of d in the mean Lipschitz constant ({span}; {INTERVAL}s)",
+        ("N", "L", "bias", *variants, "p", "Lipschitz: fitted", "theory", "pointwise: fitted", "theory", "open"),
+        rows,
+        notes,
+    )
+
+
+def constant_table(trials: pd.DataFrame) -> SummaryTable:
+    """A row per cell: mean constant and mean gradient, where there is one dimension and so no exponent."""
+    keys = ["d", "N", "L", "bias", *varying(trials, VARIANTS), "p"]
+    rows = []
+    for values, part in trials.groupby(keys):
+        rng = RandomStreams.of(["constants", values]).generator("bootstrap")
+        low, high = censored_mean(part["lower"], part["upper"], rng=rng)
+        point, _ = censored_mean(part["gradient_norm"], part["gradient_norm"], rng=rng)
+        still_open = int(open_intervals(part["lower"], part["upper"]).sum())
+        constant = f"from {low.value:.3g} to {high.value:.3g}" if still_open else low.text()
+        rows.append((*(str(value) for value in values[:-1]), exponent_label(float(values[-1])), constant, point.text(),
+                     f"{still_open} of {len(part)}"))  # fmt: skip
+    return SummaryTable(
+        f"Mean Lipschitz constant ({INTERVAL}s)",
+        (*keys, "Lipschitz", "gradient at a point", "open"),
+        rows,
+        (f"open: intervals wider than {OPEN_GAP:.1%}; 'from ... to' are the means of their ends",),
+    )
+
+
+def _range_text(least: float, most: float) -> str:
+    if least == -math.inf and most == math.inf:
+        return "not known"
+    if most == math.inf:
+        return f"from {least:.3g}"
+    return f"up to {most:.3g}" if least == -math.inf else f"from {least:.3g} to {most:.3g}"
 
 
 def _domain(config: LipschitzConfig) -> Domain:

@@ -20,7 +20,16 @@ from solvers.registry import lipschitz_solver_named
 from tasks.data_sets import load_problem
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext, SummaryTable
 from tasks.seeding import RandomStreams
-from tasks.statistics import bootstrap_mean, censored_mean, censored_share, varying, wilson_share
+from tasks.statistics import (
+    OPEN_GAP,
+    Estimate,
+    bootstrap_mean,
+    censored_mean,
+    censored_share,
+    open_intervals,
+    varying,
+    wilson_share,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,13 +142,12 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
             found |= {
                 "lipschitz_mean_lower": low.value,
                 "lipschitz_mean_upper": high.value,
-                "lipschitz_mean_ci_low": low.low,
-                "lipschitz_mean_ci_high": high.high,
+                **Estimate(low.value, low.low, high.high).ends("lipschitz_mean_ci_low", "lipschitz_mean_ci_high"),
+                "open_trials": float(open_intervals(fitting["lower"], fitting["upper"]).sum()),
                 "censored_share": censored_share(fitting["lower"], fitting["upper"], float(params["relative_gap"])),
                 "margin_mean": float(fitting["margin"].mean()),
                 "proved_radius_mean": radius.value,
-                "proved_radius_mean_low": radius.low,
-                "proved_radius_mean_high": radius.high,
+                **radius.ends("proved_radius_mean_low", "proved_radius_mean_high"),
             }
         return found
 
@@ -150,8 +158,8 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
             for (bias, width), cell in part.groupby(["max_bias", "width"]):
                 fitting = cell[cell["interpolates"].astype(bool)]
                 low, high = fitting["lower"].mean(), fitting["upper"].mean()
-                closed = math.isfinite(high) and high - low <= 1e-3 * high
-                constant = f"{low:.3g}" if closed else f"{low:.3g} to {high:.3g}"
+                still_open = int(open_intervals(fitting["lower"], fitting["upper"]).sum()) if len(fitting) else 0
+                constant = f"{low:.3g} to {high:.3g}" if still_open else f"{low:.3g}"
                 rows.append(
                     (
                         f"{bias:g}",
@@ -159,14 +167,18 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
                         f"{len(fitting)} of {len(cell)}",
                         constant if len(fitting) else "",
                         f"{fitting['proved_radius'].median():.2g}" if len(fitting) else "",
+                        f"{still_open} of {len(fitting)}",
                     )
                 )
             tables.append(
                 SummaryTable(
                     f"Memorizing ReLU networks: {name}",
-                    ("maximal bias", "width", "interpolate", "mean Lipschitz constant", "median proved radius"),
+                    ("maximal bias", "width", "interpolate", "mean Lipschitz constant", "median proved radius", "open"),
                     rows,
-                    ("constants and radii of the networks that interpolate; an unfinished solve is an interval",),
+                    (
+                        "constants and radii of the networks that interpolate",
+                        f"open: intervals wider than {OPEN_GAP:.1%}; '... to ...' are the means of their ends",
+                    ),
                 )
             )
         return tables

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.figures.axes import COLOURS, MARKERS, grid_figure, style
+from tasks.figures.axes import COLOURS, MARKERS, grid_figure, say_below, style
 
 __all__ = ["size_figures"]
 
@@ -34,12 +34,15 @@ def size_figures(questions: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, Fig
         figure, axes = grid_figure(1, 1, width=6.4, height=4.4)
         _balls(axes[0, 0], grown)
         found["complexity_against_samples"] = figure
-    needed = [(name, part) for name, part in grown if part["needed_first_layer"].notna().any()][:MOST_PANELS]
+    needed = [(name, part) for name, part in grown if part["needed_first_layer"].notna().any()]
     if needed:
-        figure, axes = grid_figure(1, len(needed), width=4.8, height=4.2)
-        for column, (name, part) in enumerate(needed):
+        shown = needed[:MOST_PANELS]
+        figure, axes = grid_figure(1, len(shown), width=4.8, height=4.2)
+        for column, (name, part) in enumerate(shown):
             _widths(axes[0, column], name, part)
         axes[0, 0].legend(fontsize=8, frameon=False)
+        if len(needed) > len(shown):
+            say_below(figure, [f"the first {len(shown)} of {len(needed)} questions"])
         found["complexity_and_needed_widths"] = figure
     return found
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.figures.axes import COLOURS, MARKERS, grid_figure, style
+from tasks.figures.axes import COLOURS, MARKERS, grid_figure, say_below, style
 from tasks.statistics import varying
 
 __all__ = ["heat_maps", "size_curves"]
@@ -78,6 +78,8 @@ def size_curves(trials: pd.DataFrame, variants: Sequence[str]) -> dict[str, Figu
         axes[0, 0].set_yscale("symlog", linthresh=1.0)
         if keys:
             axes[0, 1].legend(fontsize=7, frameon=False)
+        if len(curves) > MOST_CURVES:
+            say_below(figure, [f"the first {MOST_CURVES} of {len(curves)} curves"])
         found[f"interpolation_sizes_{re.sub(r'[^A-Za-z0-9]+', '_', str(kind)).strip('_')}"] = figure
     return found
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.figures.axes import COLOURS, MARKERS, grid_figure, style
+from tasks.figures.axes import COLOURS, MARKERS, grid_figure, say_below, style
 
 __all__ = ["width_figures"]
 
@@ -39,6 +39,8 @@ def width_figures(trials: pd.DataFrame) -> dict[str, Figure]:
                 _panel(axes[0, column], part, axis, label, _title(dict(zip(others, key, strict=True))))
             axes[0, 0].set_ylabel("second-layer neurons for one class")
             axes[0, -1].legend(fontsize=8, frameon=False)
+            if len(panels) > len(shown):
+                say_below(figure, [f"the first {len(shown)} of {len(panels)} settings"])
             found[f"shifts_against_{axis}"] = figure
     return found
 

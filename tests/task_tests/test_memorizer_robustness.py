@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -114,8 +114,15 @@ def test_an_unfinished_solve_stays_an_interval_and_a_network_that_misses_points_
     (table,) = EXPERIMENT.summary_tables(made(ROWS))
     assert [row[:4] for row in table.rows] == [("0.5", "20", "2 of 3", "3 to 6"), ("0.5", "40", "1 of 1", "1 to inf")]
     (figure,) = EXPERIMENT.figures(made(ROWS)).values()
-    bars = figure.axes[1].containers[0]
-    np.testing.assert_array_equal(bars[0].get_ydata(), [3.0, 1.0])
+    assert [line[-1] for line in table.rows] == ["1 of 2", "1 of 1"]
+    axes = figure.axes[1]
+    # Both are open: no value is marked, a bar has both ends, and one without an upper end begins at the lower one.
+    assert np.isnan(axes.get_lines()[0].get_ydata()).all()
+    ends = [segment[:, 1].tolist() for bar in cast(Any, axes.collections) for segment in bar.get_segments()]
+    assert ends[0] == [3.0, 6.0]
+    assert ends[1][0] == 1.0
+    assert "2 of 3 constants are open intervals" in figure.get_supxlabel()
+    assert "of the 3 of 4 networks" in figure.get_supxlabel()
 
 
 @pytest.mark.parametrize(

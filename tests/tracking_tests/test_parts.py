@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 
 import pytest
 
-from tracking.parts import RunFolder, StorageError
+from tracking.parts import RunFolder, StorageError, plain_name
 from tracking.records import TrialRecord
 
 
@@ -86,3 +87,12 @@ def test_no_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_column_taken_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="taken twice"):
         TrialRecord("k", "c", "s", 0, 0, {"upper": 1}, {"upper": 2.0}).to_row()
+
+
+def test_plain_names_are_safe_and_keep_names_apart() -> None:
+    for name in ("lipschitz", "memorizer-robustness", "p_2", "a.b-C_3"):
+        assert plain_name(name) == name
+    odd = ["p≤2", "p≥2", "p_2", "p=2", "p,2", "p/2", "..", "../p", ".", "", "🙂", "ℓ2: p=2, [box] #1/50%", "p 2"]
+    found = [plain_name(name) for name in odd]
+    assert len(set(found)) == len(odd)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) for name in found)

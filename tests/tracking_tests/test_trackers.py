@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tracking.memory_tracker import MemoryTracker
-from tracking.mlflow_tracker import CELL_TAG, PARENT_TAG, MlflowTracker, embedded_uri
+from tracking.mlflow_tracker import CELL_TAG, PARENT_TAG, MlflowTracker, _names, embedded_uri
 from tracking.tracker import AbstractTracker, StudyHandle
 
 STUDY = StudyHandle("run-1", "overview", {"seed": 3}, {"git": "abc"})
@@ -114,3 +114,9 @@ def test_a_store_that_breaks_half_way_is_trouble_from_then_on(store: str, figure
     experiment = client.get_experiment_by_name("overview")
     (parent,) = client.search_runs([experiment.experiment_id])
     assert parent.info.status == "RUNNING"  # and `interlip sync` will tell it again
+
+
+def test_names_that_mlflow_would_make_equal_stay_apart() -> None:
+    found = _names(["p≤2", "p≥2", "p_2", "x=1", "plain"])
+    assert len(set(found.values())) == 5
+    assert (found["p_2"], found["x=1"], found["plain"]) == ("p_2", "x_1", "plain")

@@ -24,6 +24,7 @@ from cluster.execution.jobs import JobRequest
 from solvers.errors import InputError
 from tasks.sweeps import load_study, trials_of
 from tracking.parts import RunFolder
+from tracking.provenance import source_of
 
 SMALL = [
     "sweeps.lipschitz.replicates=2",
@@ -177,5 +178,7 @@ def test_a_reduced_overview_runs_as_a_job_submitted_both_ways(head: Head, tmp_pa
     assert json.loads(said)["status"] == "SUCCEEDED"
     assert "finished" in log  # the log was followed to its last line
     check_run(ours)
+    (kept,) = ours.glob("overview-*/provenance.json")
+    assert source_of(root).items() <= json.loads(kept.read_text()).items()  # its commit and digest travelled along
     assert jobs[1].returncode == 0, plain_said + plain_log
     check_run(plain)

@@ -15,6 +15,7 @@ from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Status
 from solvers.registry import LIPSCHITZ_SOLVERS
 from solvers.verify import check_witness
+from tests.clocks import LookedAtClock
 from tests.references.instances import Instance, instances
 
 P_VALUES = (1.0, 1.25, 1.5, 2.0, 4.0, math.inf)
@@ -85,3 +86,26 @@ def test_a_batch_answers_as_each_alone(solver: AbstractLipschitzSolver) -> None:
     for problem, answer in zip(some, together, strict=True):
         alone = solver.solve(problem)
         assert (answer.lower, answer.upper, answer.status) == (alone.lower, alone.upper, alone.status)
+
+
+@methods
+def test_the_seconds_of_a_batch_are_shared_not_counted_again(solver: AbstractLipschitzSolver) -> None:
+    """No answer is free, and together they cost no more than passed."""
+    some = [problem for instance in ALL for problem in problems(instance) if solver.refuses(problem) is None][:24]
+    with pytest.MonkeyPatch.context() as patch:
+        clock = LookedAtClock(patch)
+        answers = solver.solve_batch([*some, some[0]])
+    shares = [answer.stats["wall_seconds"] for answer in answers]
+    assert min(shares) > 0
+    assert sum(shares) <= clock.now
+
+
+@pytest.mark.parametrize("name", ["vertex-enumeration", "region-enumeration"])
+def test_the_shares_of_a_pass_add_up_to_its_seconds(name: str) -> None:
+    solver = LIPSCHITZ_SOLVERS[name]
+    some = [problem for instance in ALL for problem in problems(instance) if solver.refuses(problem) is None]
+    with pytest.MonkeyPatch.context() as patch:
+        clock = LookedAtClock(patch)
+        answers = solver.solve_batch([*some, some[0]])  # one question twice
+    # The clock's first look is the start of the batch.
+    assert math.fsum(answer.stats["wall_seconds"] for answer in answers) == pytest.approx(clock.now - 1, rel=1e-12)
