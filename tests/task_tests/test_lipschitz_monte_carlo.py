@@ -356,9 +356,8 @@ def test_too_few_draws_are_shown_as_points_without_an_interval() -> None:
     assert not any(math.isnan(value) or "_ci_" in name for name, value in found.items())
     figures = EXPERIMENT.figures(rows)
     assert "1 of 1 exponents without an interval" in figures["exponent_against_p"].get_supxlabel()
-    drawn = [
-        np.asarray(line.get_xydata()).tolist() for line in figures["constant_against_dimension"].axes[0].get_lines()
-    ]
+    panel = figures["constant_against_dimension"].axes[0]
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in panel.get_lines()]
     assert rows[["d", "lower"]].to_numpy().tolist() in drawn
 
 

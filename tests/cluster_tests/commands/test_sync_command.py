@@ -84,7 +84,7 @@ def records(uri: str, study: str) -> dict[str, Any]:
         found[name] = {
             "params": run.data.params, "metrics": histories, "tags": tags, "files": files,
             "times": (run.info.start_time, run.info.end_time), "status": run.info.status,
-            "data": sorted(entry.dataset.name for entry in run.inputs.dataset_inputs if run.inputs else ()),
+            "data": sorted(entry.dataset.name for entry in (run.inputs.dataset_inputs if run.inputs else ())),
         }  # fmt: skip
     return found
 
