@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 
 from solvers.checkers.shallow_cells import check_shallow_cells, count_cells
-from solvers.lipschitz.shallow.exact_cells import exact_cells
 from solvers.lipschitz.shallow import certificates as cell_certificates
+from solvers.lipschitz.shallow.exact_cells import exact_cells
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box, Domain, WholeSpace
