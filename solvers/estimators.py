@@ -20,6 +20,7 @@ import abc
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -36,9 +37,11 @@ from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart, SearchState, WidthSearch
+from solvers.networks.detectors import BuiltNetwork
 from solvers.networks.margins import detector_margins
 from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
+from solvers.registry import interpolator_named
 
 __all__ = ["InterpolatingClassifier", "InterpolatingConvClassifier"]
 
@@ -60,17 +63,34 @@ class _Built:
 class _AbstractInterpolating(ClassifierMixin, BaseEstimator, abc.ABC):  # type: ignore[misc]
     """What both classifiers do. Parameters are stored as they come and looked at by `fit`, as scikit-learn asks."""
 
-    width: int | None
-    max_bias: float | None
-    minus: object
-    restarts: int
-    probability: float
-    max_width: int
-    random_state: Any
-    device: str
+    def __init__(
+        self,
+        width: int | None = None,
+        max_bias: float | None = None,
+        *,
+        minus: object = None,
+        restarts: int = 10,
+        probability: float = 0.95,
+        max_width: int = 2**15,
+        random_state: Any = None,
+        device: str = "cpu",
+    ) -> None:
+        self.width = width
+        self.max_bias = max_bias
+        self.minus = minus
+        self.restarts = restarts
+        self.probability = probability
+        self.max_width = max_width
+        self.random_state = random_state
+        self.device = device
 
     @abc.abstractmethod
-    def _maker(self, dimension: int) -> Maker: ...
+    def _construction(self, dimension: int) -> tuple[str, dict[str, Any]]:
+        """Name in `solvers.registry.INTERPOLATORS` and settings of its own, for points of this dimension."""
+
+    def _maker(self, dimension: int) -> Maker:
+        name, options = self._construction(dimension)
+        return partial(interpolator_named, name, minus=self.minus, device=self.device, **options)
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Construct a network that gives every row of X its label.
@@ -95,8 +115,7 @@ class _AbstractInterpolating(ClassifierMixin, BaseEstimator, abc.ABC):  # type: 
         if built is None:
             width = self.max_width if self.width is None else self.width
             built = self._best_of(problem, make, entropy, width)
-        network: Any = built.interpolant.network
-        self.network_ = network.rescaled(radius)
+        self.network_: BuiltNetwork = built.interpolant.network.rescaled(radius)
         self.classes_ = np.unique(labels)
         self.width_, self.max_bias_ = built.width, built.max_bias
         self.centres_ = built.interpolant.centres
@@ -186,7 +205,7 @@ class _AbstractInterpolating(ClassifierMixin, BaseEstimator, abc.ABC):  # type: 
 
 
 class InterpolatingClassifier(_AbstractInterpolating):
-    """The two-layer threshold network of [DFG24], Algorithm 2, fitted to every training point.
+    """The two-layer threshold network of [DFG24, Algorithm 2], fitted to every training point.
 
     Parameters:
         width: n, neurons of the first layer; when None the least one that interpolates with `probability` is searched.
@@ -213,29 +232,8 @@ class InterpolatingClassifier(_AbstractInterpolating):
         (1.0, True)
     """
 
-    def __init__(
-        self,
-        width: int | None = None,
-        max_bias: float | None = None,
-        *,
-        minus: object = None,
-        restarts: int = 10,
-        probability: float = 0.95,
-        max_width: int = 2**15,
-        random_state: Any = None,
-        device: str = "cpu",
-    ) -> None:
-        self.width = width
-        self.max_bias = max_bias
-        self.minus = minus
-        self.restarts = restarts
-        self.probability = probability
-        self.max_width = max_width
-        self.random_state = random_state
-        self.device = device
-
-    def _maker(self, dimension: int) -> Maker:
-        return lambda width, bias: FullyConnected(width, bias, self.minus, self.device)
+    def _construction(self, dimension: int) -> tuple[str, dict[str, Any]]:
+        return FullyConnected.name, {}
 
 
 class InterpolatingConvClassifier(_AbstractInterpolating):
@@ -275,20 +273,22 @@ class InterpolatingConvClassifier(_AbstractInterpolating):
         random_state: Any = None,
         device: str = "cpu",
     ) -> None:
+        super().__init__(
+            width,
+            max_bias,
+            minus=minus,
+            restarts=restarts,
+            probability=probability,
+            max_width=max_width,
+            random_state=random_state,
+            device=device,
+        )
         self.shape = shape
         self.kernel = kernel
-        self.width = width
-        self.max_bias = max_bias
-        self.minus = minus
-        self.restarts = restarts
-        self.probability = probability
-        self.max_width = max_width
-        self.random_state = random_state
-        self.device = device
 
-    def _maker(self, dimension: int) -> Maker:
+    def _construction(self, dimension: int) -> tuple[str, dict[str, Any]]:
         shape = (1, 1, dimension) if self.shape is None else self.shape
-        return lambda width, bias: Convolutional(width, bias, shape, self.kernel, self.minus, device=self.device)
+        return Convolutional.name, {"shape": shape, "kernel": self.kernel}
 
 
 def _radius(points: FloatArray) -> float:

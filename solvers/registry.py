@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
 
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator
@@ -19,7 +22,13 @@ from solvers.lipschitz.region_enumeration import RegionEnumeration
 from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
-__all__ = ["INTERPOLATORS", "LIPSCHITZ_SOLVERS", "lipschitz_solver_named"]
+__all__ = [
+    "INTERPOLATORS",
+    "LIPSCHITZ_SOLVERS",
+    "construction_named",
+    "interpolator_named",
+    "lipschitz_solver_named",
+]
 
 _METHODS: tuple[AbstractLipschitzSolver, ...] = (
     VertexEnumeration(),
@@ -41,6 +50,43 @@ INTERPOLATORS: dict[str, type[AbstractInterpolator]] = {
 }
 
 
+def construction_named(name: str) -> type[AbstractInterpolator]:
+    """Look a construction up.
+
+    Raises:
+        InputError: unknown; the message gives the nearest name.
+    """
+    if name not in INTERPOLATORS:
+        raise InputError(_unknown("construction", name, INTERPOLATORS))
+    return INTERPOLATORS[name]
+
+
+def interpolator_named(name: str, width: int, max_bias: float, **settings: Any) -> AbstractInterpolator:
+    """A construction with its settings: `minus`, `device` and the construction's own `options`.
+
+    Raises:
+        InputError: it is unknown, takes no such setting, needs one that is missing, or the settings fit nothing.
+    """
+    kind = construction_named(name)
+    made: Any = kind
+    odd = sorted(settings.keys() - {"minus", "device", *kind.options})
+    if odd:
+        own = ", ".join(kind.options) or "none"
+        raise InputError(f"the {name} construction has no setting {odd[0]!r} (settings of its own: {own})")
+    needed = {field.name for field in fields(made) if field.default is MISSING and field.default_factory is MISSING}
+    lacking = sorted(needed - settings.keys() - {"width", "max_bias"})
+    if lacking:
+        raise InputError(f"the {name} construction needs the setting {lacking[0]!r}")
+    found: AbstractInterpolator = made(width=width, max_bias=max_bias, **settings)
+    return found
+
+
+def _unknown(what: str, name: str, table: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name.partition(":")[0], table, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}{hint} (known: {', '.join(table)})"
+
+
 def lipschitz_solver_named(name: str) -> AbstractLipschitzSolver:
     """Look a method up; `mixed-integer:scip` also names the solver of its programs.
 
@@ -50,9 +96,7 @@ def lipschitz_solver_named(name: str) -> AbstractLipschitzSolver:
     """
     method, _, backend = name.partition(":")
     if method not in LIPSCHITZ_SOLVERS:
-        near = difflib.get_close_matches(method, LIPSCHITZ_SOLVERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"unknown method {name!r}{hint} (known: {', '.join(LIPSCHITZ_SOLVERS)})")
+        raise InputError(_unknown("method", name, LIPSCHITZ_SOLVERS))
     solver = LIPSCHITZ_SOLVERS[method]
     if not backend:
         return solver

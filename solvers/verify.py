@@ -28,7 +28,6 @@ from solvers.checkers.shallow_cells import check_shallow_cells
 from solvers.errors import InputError
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import DEFAULT_RELATIVE_GAP, Budget
-from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.problems.witnesses import exact_gradient
@@ -225,7 +224,7 @@ def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: flo
         return Check("lower bound", False, "the pattern of the witness does not have the network's widths")
     if not np.isfinite(witness.point).all():
         return Check("lower bound", False, "the witness is not a point: it has NaN or infinite coordinates")
-    outside = _outside(problem, witness)
+    outside = problem.domain.why_outside(witness.point)
     if outside is not None:
         return Check("lower bound", False, outside)
     gradient = exact_gradient(network, witness.point, witness.pattern)
@@ -248,10 +247,3 @@ def _is_nearly(witness: Witness, network: ReluNetwork, exact: list[Fraction]) ->
         sizes = DyadicArray.of(np.abs(w).T) @ sizes.keep(active)
     allowed = GRADIENT_TOLERANCE * max(sizes.fractions()) + SUBNORMAL_TOLERANCE
     return all(abs(Fraction(said) - true) <= allowed for said, true in zip(stated.tolist(), exact, strict=True))
-
-
-def _outside(problem: LipschitzProblem, witness: Witness) -> str | None:
-    if isinstance(problem.domain, Box) and not problem.domain.strictly_contains(witness.point):
-        k = int(np.argmin(np.minimum(witness.point - problem.domain.lower, problem.domain.upper - witness.point)))
-        return f"coordinate {k} of the witness, {float(witness.point[k])!r}, is not strictly inside the box"
-    return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from solvers.errors import InputError
-from solvers.interpolation._base import AbstractInterpolator, detected_classes
+from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
-from solvers.interpolation.fully_connected import Activation, FullyConnected
+from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart
 from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
+from solvers.registry import interpolator_named
 from tasks.seeding import RandomStreams
 from tasks.shifts import named_shape
 
@@ -27,43 +28,34 @@ def known_shape(data: str) -> tuple[int, int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class ConstructionChoice:
-    """The fully connected construction, or with a shape its translation-invariant sibling.
+    """A construction of `solvers.registry.INTERPOLATORS` with all its settings but width and maximal bias.
 
     Attributes:
-        shape: (C, H, W) of a point for the convolutional construction, else None.
-        kernel: side k or sides (kh, kw) of its kernels; the full size when None.
+        name: in the table.
+        options: the settings of its own, by name.
         minus: for two classes, the label of the covered one; the last in sorted order when None.
-        activation: of the fully connected construction.
     """
 
-    shape: tuple[int, int, int] | None = None
-    kernel: int | tuple[int, int] | None = None
+    name: str = FullyConnected.name
+    options: Mapping[str, object] = field(default_factory=dict)
     minus: object = None
-    activation: Activation = "threshold"
 
-    def interpolator(self, width: int, max_bias: float) -> AbstractInterpolator:
+    @classmethod
+    def for_shape(cls, shape: tuple[int, int, int] | None) -> ConstructionChoice:
+        """The fully connected construction, or with (C, H, W) of a point its translation-invariant sibling."""
+        return cls() if shape is None else cls(Convolutional.name, {"shape": shape})
+
+    def interpolator(self, width: int, max_bias: float, device: str = "cpu") -> AbstractInterpolator:
         """The construction with its settings.
 
         Raises:
             InputError: they fit no construction.
         """
-        if self.shape is None:
-            if self.kernel is not None:
-                raise InputError("a kernel is for the convolutional construction: give the shape of a point too")
-            return FullyConnected(width, max_bias, self.minus, activation=self.activation)
-        if self.activation != "threshold":
-            raise InputError("the convolutional construction has threshold neurons only")
-        return Convolutional(width, max_bias, self.shape, self.kernel, self.minus)
+        return interpolator_named(self.name, width, max_bias, minus=self.minus, device=device, **self.options)
 
     def check(self, problem: InterpolationProblem) -> None:
         """Raise InputError when no restart could ever succeed: shape, covered class, classes equal but for a shift."""
-        detected_classes(problem, self.minus)
-        self.interpolator(1, 0.0)
-        if self.shape is not None:
-            from solvers.problems.orbits import as_images, find_orbits, refuse_translated_classes
-
-            orbits = find_orbits(as_images(problem.points, self.shape))
-            refuse_translated_classes(orbits, problem.labels, problem.classes)
+        self.interpolator(1, 0.0).check(problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +80,11 @@ def restart_interpolant(
     Args:
         source: name and seed of the data; with the choice and the restart itself they decide the random streams.
     """
+    interpolator = choice.interpolator(restart.width, restart.max_bias)
     content = [
         "least-width",
         *source,
-        choice.shape,
-        choice.kernel,
+        *interpolator.drawn_for,
         str(choice.minus),
         restart.width,
         restart.max_bias,
@@ -100,7 +92,7 @@ def restart_interpolant(
         restart.number,
     ]
     rng = RandomStreams.of(content).generator("construction")
-    return choice.interpolator(restart.width, restart.max_bias).solve(problem, rng=rng)
+    return interpolator.solve(problem, rng=rng)
 
 
 def compute_restart(

@@ -2,7 +2,7 @@
 
 W_0, ..., W_{L-1} have entries N(0, 2 / n) with n the number of rows (the width of the layer they feed), W_L has entries
 N(0, 1); hidden biases are independent, symmetric and come from the table `BIAS_LAWS`; the output bias is zero.
-Source: [DFGSV25], Definition 1.1.
+Source: [DFGSV25, Definition 1.1].
 """
 
 from __future__ import annotations

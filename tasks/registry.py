@@ -7,7 +7,7 @@ from typing import Any
 
 from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment
-from tasks.experiments.complexity import Complexity
+from tasks.experiments.complexity import ComplexityExperiment
 from tasks.experiments.interpolation import Interpolation
 from tasks.experiments.lipschitz_monte_carlo import LipschitzMonteCarlo
 from tasks.experiments.memorizer_robustness import MemorizerRobustness
@@ -19,7 +19,7 @@ _ALL: tuple[AbstractExperiment[Any], ...] = (
     LipschitzMonteCarlo(),
     Interpolation(),
     MemorizerRobustness(),
-    Complexity(),
+    ComplexityExperiment(),
     Shifts(),
 )
 

@@ -56,7 +56,7 @@ def bootstrap_mean(
 ) -> Estimate:
     """Mean with a percentile bootstrap interval.
 
-    Source: Efron 1979; Efron and Tibshirani 1993, chapter 13.
+    Source: [Efron79]; [ET93, chapter 13].
     """
     array = _values(values)
     means = array[rng.integers(0, array.size, size=(resamples, array.size))].mean(axis=1)
@@ -68,7 +68,7 @@ def bootstrap_mean(
 def wilson_share(successes: int, total: int, level: float = 0.95) -> Estimate:
     """A share with Wilson's score interval, sensible at 0 and 1 too.
 
-    Source: Wilson 1927.
+    Source: [Wilson27].
     """
     if not 0 <= successes <= total or total < 1:
         raise InputError(f"a share needs 0 <= successes <= total and total >= 1, got {successes} of {total}")

@@ -29,7 +29,7 @@ from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment, Config, Trial
 from tasks.registry import experiment_named
 
-__all__ = ["Range", "Study", "Sweep", "apply_overrides", "expand", "load_study", "shipped_studies"]
+__all__ = ["Range", "Study", "Sweep", "apply_overrides", "load_study", "parse_study", "shipped_studies", "trials_of"]
 
 
 # Beyond this many values an axis is a slip of the keyboard.
@@ -254,7 +254,7 @@ def _axis_values(axis: list[Any] | Range, origin: str) -> list[Any]:
         raise InputError(f"{origin}: {error}") from None
 
 
-def expand(study: Study) -> Iterator[Trial]:
+def trials_of(study: Study) -> Iterator[Trial]:
     """Every trial of a study, cell by cell; replicates of a cell follow each other."""
     for name, sweep in study.sweeps.items():
         experiment = experiment_named(sweep.experiment)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tracking.tracker import AbstractTracker, StudyHandle
 
-__all__ = ["MlflowTracker", "embedded_uri", "quiet_environment"]
+__all__ = ["MlflowTracker", "embedded_uri", "quiet_mlflow"]
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -32,7 +32,7 @@ PARENT_TAG = "mlflow.parentRunId"
 MOST_PARAM_CHARACTERS = 500
 
 
-def quiet_environment() -> None:
+def quiet_mlflow() -> None:
     """Settings for a quiet MLflow that phones nowhere; what the user has set stays."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -52,7 +52,7 @@ class MlflowTracker(AbstractTracker):
     """
 
     def __init__(self, uri: str, artifact_folder: str | None = None) -> None:
-        quiet_environment()
+        quiet_mlflow()
         self._uri = uri
         self._artifact_folder = artifact_folder
         self._trouble: str | None = None

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tracking.mlflow_tracker import quiet_environment
+from tracking.mlflow_tracker import quiet_mlflow
 
 __all__ = ["load_model", "save_model"]
 
@@ -30,7 +30,7 @@ def save_model(module: Any, folder: str, example: Any, metadata: Mapping[str, An
         example: two points or more, (N, d): of one point alone the exporter would fix N = 1.
         metadata: plain values that go into the file MLmodel.
     """
-    quiet_environment()
+    quiet_mlflow()
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
@@ -52,7 +52,7 @@ def save_model(module: Any, folder: str, example: Any, metadata: Mapping[str, An
 
 def load_model(folder: str) -> Callable[[Any], Any]:
     """The pyfunc of a saved model: points (N, d) as an array or data frame to answers (N,)."""
-    quiet_environment()
+    quiet_mlflow()
     import mlflow
 
     with _quiet():

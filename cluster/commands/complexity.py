@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.commands.options import DataDir, Debug, Json, Label, check_data_dir, check_seed
 from cluster.commands.shape_options import Conv, Shape, asked_shape
-from cluster.commands.studies import DataDir, Debug, Json, check_data_dir
 from cluster.output.terminal import console, emit_json, guarded
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
-    from solvers.complexity.measure import Complexity, NetworkSize, PairComplexity
+    from solvers.complexity.measure import DataComplexity, NetworkSize, PairComplexity
 
 __all__ = ["register"]
 
@@ -36,7 +36,7 @@ def complexity(
     shape: Shape = None,
     mean_width_samples: Annotated[int, typer.Option(metavar="N", help="Gaussian vectors for the mean widths.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the mean widths (and of a made data set).")] = 0,
-    label: Annotated[str | None, typer.Option(help="Label column of a table [the last one].")] = None,
+    label: Label = None,
     data_dir: DataDir = None,
     json: Json = False,
     debug: Debug = False,
@@ -44,15 +44,14 @@ def complexity(
     """Measure how hard the classes of a data set are to tell apart: mutual coverings, separation, mean widths.
 
     Balls cover every class; the radius of one about c is at most C d / sqrt(log(e R / d)), with d the distance from c
-    to the centres of the other class. What the theorem of Dirksen, Finke and Genzel (2024) makes of them stands
+    to the centres of the other class. What the theorem of Dirksen, Finke and Genzel [DFG24] makes of them stands
     beside the counts that hold for any data. Data are scaled to max ||x|| = 1.
 
     Example: interlip complexity moons:1000 --constant 0.5 --constant 1
     """
     with guarded(debug):
         sizes = asked_shape(data, conv, shape)
-        if seed < 0:
-            raise InputError(f"--seed must be a whole number >= 0, got {seed}")
+        check_seed(seed)
         if mean_width_samples < 2:
             raise InputError(f"--mean-width-samples must be at least 2, got {mean_width_samples}")
         constants = tuple(dict.fromkeys(constant or CONSTANTS))
@@ -85,7 +84,7 @@ def complexity(
             _show(found, sizes, seconds)
 
 
-def _show(found: Complexity, shape: tuple[int, int, int] | None, seconds: float) -> None:
+def _show(found: DataComplexity, shape: tuple[int, int, int] | None, seconds: float) -> None:
     from rich.table import Table
 
     what = "orbits" if shape else "different points"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.commands.options import DataDir, Debug, Json, check_cluster, check_data_dir, check_executor, check_workers
 from cluster.output.terminal import EXIT_ERROR, Exit, console, emit_json, guarded, say
 from solvers.errors import InputError
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else there.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=V", help="Set a key of the study; may be given again.")
 ]
@@ -28,7 +27,6 @@ Out = Annotated[str | None, typer.Option("--out", metavar="URI", help="Folder or
 TrackingUri = Annotated[
     str | None, typer.Option("--tracking-uri", metavar="URI", help="MLflow store [an SQLite file in the --out folder]")
 ]
-DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds mnist.npz.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -65,34 +63,17 @@ def tracker_for(out: str, tracking_uri: str | None) -> Any:
     return MlflowTracker(tracking_uri, str(Path(store) / "artifacts") if tracking_uri.startswith("sqlite") else None)
 
 
-def check_data_dir(data_dir: str | None) -> str | None:
-    """An absolute path, so that workers elsewhere on this machine find it."""
-    if data_dir is None:
-        return None
-    if not Path(data_dir).is_dir():
-        raise InputError(f"--data-dir: there is no folder {data_dir}")
-    return str(Path(data_dir).resolve())
-
-
 def _executor(kind: str, address: str | None, workers: int | None) -> AbstractExecutor:
-    if kind not in ("ray", "local"):
-        raise InputError(f"--executor must be ray or local, got {kind!r}")
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers must be at least 1, got {workers}")
+    check_executor(kind, workers, address)
     if kind == "local":
-        if address is not None:
-            raise InputError("--address is for --executor ray")
         if workers not in (None, 1):
             raise InputError("--executor local has one worker: leave --workers out, or take --executor ray")
         from cluster.execution.in_process import InProcessExecutor
 
         return InProcessExecutor()
     from cluster.execution.ray_executor import RayExecutor
-    from cluster.execution.ray_runtime import check_reachable
 
-    if address not in (None, "auto"):
-        check_reachable(address)  # before a run folder is made
-
+    check_cluster(address)
     return RayExecutor(workers, address)
 
 
@@ -260,26 +241,32 @@ def submit(
     Example: interlip submit overview --address http://127.0.0.1:8265 --follow
     """
     with guarded(debug):
-        from cluster.execution.jobs import submit_study
+        from cluster.execution.jobs import JobRequest, follow_job, submit_study
         from tasks.sweeps import load_study
 
         load_study(study, overrides or ())
-        if workers is not None and workers < 1:
-            raise InputError(f"--workers must be at least 1, got {workers}")
-        code = submit_study(
+        check_workers(workers)
+        request = JobRequest(
             study,
             address,
-            overrides or [],
-            follow=follow,
+            overrides=tuple(overrides or ()),
             workers=workers,
             out=out,
             tracking_uri=tracking_uri,
             resume=resume,
             data_dir=check_data_dir(data_dir),
-            as_json=json,
         )
-        if code:
-            raise Exit(code)
+        job = submit_study(request)
+        say(f"job {job.job_id} submitted to {address}; results go to {job.out}")
+        status = follow_job(job, say) if follow else None
+        if json:
+            emit_json({"job_id": job.job_id, "address": address, "out": job.out, "status": status})
+        if status is not None:
+            say(f"job {job.job_id} {status.lower()}")
+        elif not json:
+            say(f"its log: ray job logs --address {address} --follow {job.job_id}")
+        if status not in (None, "SUCCEEDED"):
+            raise Exit(EXIT_ERROR)
 
 
 def sync(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from cluster.commands.lipschitz import reduce_outputs
-from cluster.commands.studies import Debug, Json
+from cluster.commands.lipschitz_request import reduce_outputs
+from cluster.commands.options import Activation, Debug, Json
 from cluster.output.terminal import EXIT_BUDGET, EXIT_ERROR, Exit, emit_json, guarded
 from solvers.errors import InputError
 
@@ -36,10 +36,7 @@ def verify(
         str, typer.Argument(metavar="RESULT.json", help="What `interlip lipschitz --json` printed; - for stdin.")
     ],
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Your own copy of the network.")],
-    activation: Annotated[
-        str | None,
-        typer.Option(help="relu, leaky-relu:SLOPE or abs: what a .pt or .npz file does not say. [relu]"),
-    ] = None,
+    activation: Activation = None,
     gap: Annotated[
         float, typer.Option(help="Relative gap at which you count a constant as exact, whatever the result says.")
     ] = 1e-6,

@@ -7,21 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from cluster.execution.actors import MOST_DEATHS, Policy
+from cluster.execution.ray_actors import AbstractWorker, RayCalls, end_actors, start_actors
 from cluster.execution.ray_runtime import cluster_workers, connect, disconnect
 from cluster.execution.worker import pin_threads
 from solvers.bits.features import Words
-from solvers.interpolation.covering_layer import ClassTask, Covered, cover_class
+from solvers.interpolation.threshold_layer import ClassTask, Covered, cover_class
 
 __all__ = ["ClassPool"]
 
-# How often a class is tried again when its worker dies.
-RETRIES = 2
 
+class _Worker(AbstractWorker):
+    """The actor: one CPU, one thread."""
 
-def _cover(blocks: Words, valid: Words, task: ClassTask) -> Covered:
-    """One class on one thread. The features come from shared memory, read-only: compiled code wants its own copy."""
-    pin_threads()
-    return cover_class(np.array(blocks), task.first, task.last, valid, task.order)
+    def __init__(self) -> None:
+        pin_threads()
+
+    def run(self, blocks: Words, valid: Words, task: ClassTask) -> Covered:
+        """One class. The features come from shared memory, read-only: compiled code wants its own copy."""
+        return cover_class(np.array(blocks), task.first, task.last, valid, task.order)
 
 
 class ClassPool:
@@ -44,21 +48,24 @@ class ClassPool:
         owns_runtime = connect(self._address, self._workers, blocks.nbytes)
         import ray
 
+        actors: list[Any] = []
         try:
-            workers = cluster_workers(self._workers)
-            work = ray.remote(_cover).options(num_cpus=1, max_retries=RETRIES)
+            actors = start_actors(_Worker, [], min(cluster_workers(self._workers), len(tasks)))
             shared = ray.put(blocks)
-            order = sorted(range(len(tasks)), key=lambda k: -len(tasks[k].order))
-            begun: dict[Any, int] = {}
+            calls: RayCalls[int] = RayCalls(
+                actors, Policy(depth=1), lambda actor, k: actor.run.remote(shared, valid, tasks[k])
+            )
+            calls.add(sorted(range(len(tasks)), key=lambda k: -len(tasks[k].order)))
             found: dict[int, Covered] = {}
-            while len(found) < len(tasks):
-                while order and len(begun) < workers:
-                    k = order.pop(0)
-                    begun[work.remote(shared, valid, tasks[k])] = k
-                done, _ = ray.wait(list(begun), num_returns=1)
-                for reference in done:
-                    found[begun.pop(reference)] = ray.get(reference)
+            for outcome in calls.outcomes():
+                if outcome.death is not None:
+                    raise RuntimeError(
+                        f"a worker died {MOST_DEATHS + 1} times on one class, most likely for want of memory: "
+                        "take fewer workers"
+                    )
+                found[outcome.work] = outcome.value
             return [found[k] for k in range(len(tasks))]
         finally:
+            end_actors(actors)
             if owns_runtime:
                 disconnect()

@@ -1,25 +1,39 @@
-"""Drives a width search: rounds of restarts to a pool of workers, progress to standard error."""
+"""Drives a width search: rounds of restarts to a pool of workers."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cluster.execution.restart_pool import AbstractRestartPool, LocalPool, OutOfTimeError, RayPool
-from cluster.output.terminal import console, say
-from solvers.interpolation.width_search import LeastWidth, Restart, SearchState, WidthSearch
+from solvers.interpolation.width_search import LeastWidth, Restart, SearchState, Stage, WidthSearch
 from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
 from tasks.constructions import ConstructionChoice, RestartOutcome, restart_interpolant
 
-__all__ = ["SearchResult", "find_least_width"]
+__all__ = ["SearchProgress", "SearchResult", "find_least_width"]
 
-LINE_SECONDS = 10.0
-STAGES = {"screen": "looking for", "certify": "showing wide enough", "refute": "showing too narrow"}
+
+@dataclass(frozen=True, slots=True)
+class SearchProgress:
+    """Where a search stands.
+
+    Attributes:
+        stage, width: what is being asked.
+        narrow, wide: the widths that look too narrow and wide enough; 0 and None while none does.
+        restarts: constructions that the search counted.
+        seconds: since the workers stand.
+    """
+
+    stage: Stage
+    width: int
+    narrow: int
+    wide: int | None
+    restarts: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +112,7 @@ def find_least_width(
     workers: int | None = None,
     address: str | None = None,
     seconds: float = math.inf,
+    report: Callable[[SearchProgress], None] | None = None,
 ) -> SearchResult:
     """Search the least width on threads of this process or on Ray; the same answer from both, for any workers.
 
@@ -106,6 +121,7 @@ def find_least_width(
         executor: "local" or "ray".
         workers: threads or actors; all CPUs when left out.
         seconds: time allowed once the workers stand.
+        report: hears of progress after every round.
     Raises:
         InputError: the settings do not fit the data, or no cluster answers.
     """
@@ -117,7 +133,7 @@ def find_least_width(
         pool = RayPool(problem, choice, source, workers, address)
     else:
         pool = LocalPool(problem, choice, source, workers)
-    with pool, _Display() as display:
+    with pool:
         started = time.monotonic()
         rounds = settings.rounds(state)
         try:
@@ -126,7 +142,9 @@ def find_least_width(
                 outcomes = pool.compute(asked, started + seconds)
                 if state.stage == "certify":
                     shown.update(zip(asked.wanted, outcomes, strict=True))
-                display.show(state, pool.computed, time.monotonic() - started)
+                if report is not None:
+                    spent = time.monotonic() - started
+                    report(SearchProgress(state.stage, state.width, state.narrow, state.wide, pool.computed, spent))
                 asked = rounds.send([outcome.interpolates for outcome in outcomes])
         except StopIteration:
             pass
@@ -142,38 +160,3 @@ def find_least_width(
         ]
         interpolant = restart_interpolant(problem, choice, min(fitting)[2], source)
     return SearchResult(settings, state.found, state, timed_out, interpolant, pool.computed, pool.workers, elapsed)
-
-
-class _Display:
-    """One line that is kept up to date on a terminal, a plain line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        self._status: Any = None
-        self._told = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._status = console().status("starting")
-            self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._status is not None:
-            self._status.stop()
-
-    def show(self, state: SearchState, restarts: int, seconds: float) -> None:
-        """Say where the search stands."""
-        above = f"above {state.narrow}" if state.narrow else "any"
-        bracket = above if state.wide is None else f"{above}, {state.wide} looks wide enough"
-        rate = restarts / seconds if seconds > 0 else 0.0
-        text = (
-            f"{STAGES[state.stage]}: width {state.width} ({bracket}), "
-            f"{restarts} restarts, {rate:.0f} a second, {seconds:.0f} s"
-        )
-        if self._status is not None:
-            self._status.update(text)
-        elif time.monotonic() - self._told > LINE_SECONDS:
-            self._told = time.monotonic()
-            say(text)

@@ -20,7 +20,7 @@ __all__ = [
     "follow_server_authentication",
     "inside_job",
     "job_submission_id",
-    "quiet_environment",
+    "quiet_ray",
 ]
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -32,7 +32,7 @@ QUIET = {
 }
 
 
-def quiet_environment() -> None:
+def quiet_ray() -> None:
     """No usage reports, no warnings a user can do nothing about; what the user has set stays."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -100,7 +100,7 @@ def connect(address: str | None, workers: int | None, shared_bytes: int = 0) -> 
     Raises:
         InputError: no cluster answers at the address.
     """
-    quiet_environment()
+    quiet_ray()
     where = address or (("auto" if inside_job() else None) or os.environ.get("RAY_ADDRESS"))
     if where and where != "auto":
         check_reachable(where)

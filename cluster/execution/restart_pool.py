@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import abc
-import collections
 import math
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +11,8 @@ from concurrent.futures import wait as wait_for
 from types import TracebackType
 from typing import Any, Self
 
+from cluster.execution.actors import MOST_DEATHS, Policy
+from cluster.execution.ray_actors import AbstractWorker, Outcome, RayCalls, end_actors, start_actors
 from cluster.execution.ray_runtime import cluster_workers, connect, disconnect
 from cluster.execution.worker import pin_threads
 from solvers.arithmetic.threads import usable_cores
@@ -26,8 +26,8 @@ __all__ = ["AbstractRestartPool", "LocalPool", "OutOfTimeError", "RayPool"]
 # Seconds of work in one call: quick restarts travel together.
 CALL_SECONDS = 0.2
 MOST_TOGETHER = 64
-# Calls that wait at every actor; and how often a call is tried again when its actor dies.
-DEPTH, RETRIES = 2, 2
+# Calls at every actor, the one that it computes included.
+DEPTH = 2
 WAIT_SECONDS, STOP_SECONDS = 1.0, 5.0
 
 
@@ -118,15 +118,12 @@ class LocalPool(AbstractRestartPool):
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-class _Worker:
+class _Worker(AbstractWorker):
     """The actor: one CPU, one thread."""
 
     def __init__(self, choice: ConstructionChoice, source: tuple[str, int]) -> None:
         pin_threads()
         self._choice, self._source = choice, source
-
-    def ready(self) -> int:
-        return os.getpid()
 
     def run(self, problem: InterpolationProblem, restarts: Sequence[Restart]) -> list[RestartOutcome] | str:
         """The outcomes, or the sentence of a user's mistake: an exception would come back with its traceback.
@@ -164,70 +161,55 @@ class RayPool(AbstractRestartPool):
         size = problem.points.nbytes + problem.labels.nbytes
         self._owns_runtime = connect(address, workers, size)
         self._actors: list[Any] = []
-        self._pending: dict[Any, tuple[int, tuple[Restart, ...]]] = {}
-        self._known: dict[Restart, RestartOutcome] = {}
         try:
             self.workers = cluster_workers(workers)
-        except InputError:
+            shared = ray.put(problem)
+            self._actors = start_actors(_Worker, [choice, source], self.workers)
+        except BaseException:
             self.stop()
             raise
-        self._load = [0] * self.workers
-        actor = ray.remote(_Worker).options(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)
-        self._shared = ray.put(problem)
-        self._actors = [actor.remote(choice, source) for _ in range(self.workers)]
-        ray.get([worker.ready.remote() for worker in self._actors])
+        self._calls: RayCalls[tuple[Restart, ...]] = RayCalls(
+            self._actors, Policy(DEPTH), lambda actor, restarts: actor.run.remote(shared, restarts)
+        )
+        self._known: dict[Restart, RestartOutcome] = {}
 
     def compute(self, asked: Round, deadline: float = math.inf) -> list[RestartOutcome]:
-        import ray
-
-        begun = {restart for _, restarts in self._pending.values() for restart in restarts} | self._known.keys()
-        wanted = collections.deque(restart for restart in asked.wanted if restart not in begun)
-        likely = collections.deque(restart for restart in asked.likely if restart not in begun)
+        self._calls.offer(())
+        begun = {restart for restarts in self._calls.open for restart in restarts} | self._known.keys()
+        wanted = [restart for restart in asked.wanted if restart not in begun]
         together = self._together(len(wanted))
+        self._calls.add(_chunks(wanted, together))
+        self._calls.offer(_chunks([restart for restart in asked.likely if restart not in begun], together))
         while any(restart not in self._known for restart in asked.wanted):
-            while wanted and min(self._load) < DEPTH:
-                self._submit([wanted.popleft() for _ in range(min(together, len(wanted)))])
-            while likely and not wanted and min(self._load) == 0:
-                self._submit([likely.popleft() for _ in range(min(together, len(likely)))])
             left = deadline - time.monotonic()
             if left <= 0:
                 raise OutOfTimeError
-            done, _ = ray.wait(list(self._pending), num_returns=1, timeout=min(WAIT_SECONDS, left))
-            for reference in done:
-                self._take(reference)
+            outcome = self._calls.turn(min(WAIT_SECONDS, left))
+            if outcome is not None:
+                self._take(outcome)
         outcomes = [self._known.pop(restart) for restart in asked.wanted]
         self._learn(outcomes)
         return outcomes
 
-    def _submit(self, restarts: list[Restart]) -> None:
-        worker = min(range(self.workers), key=self._load.__getitem__)
-        self._load[worker] += 1
-        self._pending[self._actors[worker].run.remote(self._shared, restarts)] = (worker, tuple(restarts))
-
-    def _take(self, reference: Any) -> None:
-        import ray
-
-        worker, restarts = self._pending.pop(reference)
-        self._load[worker] -= 1
-        try:
-            outcomes = ray.get(reference)
-        except ray.exceptions.RayActorError:
+    def _take(self, outcome: Outcome[tuple[Restart, ...]]) -> None:
+        if outcome.death is not None:
             raise RuntimeError(
-                f"a worker died {RETRIES + 1} times on width {restarts[0].width}, most likely for want of memory: "
-                "take fewer workers"
-            ) from None
-        if isinstance(outcomes, str):
-            raise InputError(outcomes)
-        self._known.update(zip(restarts, outcomes, strict=True))
+                f"a worker died {MOST_DEATHS + 1} times on width {outcome.work[0].width}, most likely for want of "
+                "memory: take fewer workers"
+            )
+        if isinstance(outcome.value, str):
+            raise InputError(outcome.value)
+        self._known.update(zip(outcome.work, outcome.value, strict=True))
 
     def stop(self) -> None:
-        import ray
-
-        if self._pending:  # begun on suspicion; a call that is killed would be reported on the terminal
-            ray.wait(list(self._pending), num_returns=len(self._pending), timeout=STOP_SECONDS)
-        for actor in self._actors:
-            ray.kill(actor)
+        if self._actors:  # a call begun on suspicion and killed would be reported on the terminal
+            self._calls.drain(STOP_SECONDS)
+        end_actors(self._actors)
         self._actors = []
         if self._owns_runtime:
             disconnect()
             self._owns_runtime = False
+
+
+def _chunks(restarts: list[Restart], size: int) -> list[tuple[Restart, ...]]:
+    return [tuple(restarts[k : k + size]) for k in range(0, len(restarts), size)]

@@ -21,7 +21,7 @@ from tasks.data_sets import load_problem
 from tasks.experiment import AbstractExperiment, RunContext, SummaryTable, Trial
 from tasks.registry import experiment_named
 from tasks.seeding import canonical_json, content_digest
-from tasks.sweeps import Study, expand
+from tasks.sweeps import Study, trials_of
 from tracking.parts import RunFolder, StorageError
 from tracking.provenance import provenance
 from tracking.tracker import AbstractTracker, StudyHandle
@@ -119,9 +119,8 @@ class StudyRun:
         self.experiments: dict[str, AbstractExperiment[Any]] = {
             sweep.experiment: experiment_named(sweep.experiment) for sweep in study.sweeps.values()
         }
-        self.trials: list[Trial] = list(expand(study))
+        self.trials: list[Trial] = list(trials_of(study))
         self.parent_run_id: str | None = None
-        self.failed = 0
 
     def check(self) -> None:
         """Refuse a study that could never run, before anything starts.

@@ -10,7 +10,7 @@ from tasks.experiment import AbstractExperiment, Trial
 from tasks.registry import experiment_named
 from tasks.seeding import content_digest
 
-__all__ = ["BATCH_SECONDS", "Batch", "in_flight", "plan"]
+__all__ = ["BATCH_SECONDS", "DEPTH", "Batch", "plan", "remaining"]
 
 # Work in one batch: enough to drown the cost of a call, little enough to spread and to lose.
 BATCH_SECONDS = 1.0
@@ -86,8 +86,3 @@ def remaining(batches: Sequence[Batch], finished: dict[str, set[str]]) -> list[B
         if left:
             found.append(Batch(batch.sweep, batch.experiment, left, batch.cost_seconds * len(left) / len(batch.trials)))
     return found
-
-
-def in_flight(workers: int) -> int:
-    """How many batches may be under way or waiting at the workers."""
-    return DEPTH * workers

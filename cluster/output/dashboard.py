@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cluster.output.terminal import say
 from solvers.errors import InputError
-from tracking.mlflow_tracker import embedded_uri, quiet_environment
+from tracking.mlflow_tracker import embedded_uri, quiet_mlflow
 
 __all__ = ["serve"]
 
@@ -44,7 +44,7 @@ def serve(out: str, tracking_uri: str | None, port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise InputError(f"port {port} is taken: choose another one with --port") from None
-    quiet_environment()
+    quiet_mlflow()
     # Without MLflow's job runners and with one web worker it starts in half the time and a quarter of the memory.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri, "--host", "127.0.0.1"]

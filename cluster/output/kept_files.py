@@ -12,7 +12,7 @@ from cluster.output.terminal import EXIT_ERROR, Exit, say
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
-    from solvers.files.threshold_npz import StoredNetwork
+    from solvers.networks.detectors import BuiltNetwork
     from solvers.problems.interpolants import Interpolant
     from solvers.problems.questions import InterpolationProblem
     from tasks.data_sets import LabelledPoints
@@ -96,8 +96,7 @@ class Wishes:
         if answer is None or not any(asked.values()):
             return Kept({name: None for name, place in asked.items() if place is not None})
         data = self.load()
-        built: Any = answer.network
-        network: StoredNetwork = built.rescaled(data.radius or 1.0)
+        network = answer.network.rescaled(data.radius or 1.0)
         document: dict[str, Any] = {}
         troubles = []
         if self.save is not None:
@@ -114,7 +113,7 @@ class Wishes:
         return Kept(document, "; ".join(trouble for trouble in troubles if trouble) or None)
 
     def _draw(
-        self, path: str, answer: Interpolant, network: StoredNetwork, data: LabelledPoints
+        self, path: str, answer: Interpolant, network: BuiltNetwork, data: LabelledPoints
     ) -> tuple[str | None, str | None]:
         from solvers.problems.questions import InterpolationProblem
         from tasks.figures.pictures import interpolation_figure, picture_shape
@@ -129,7 +128,7 @@ class Wishes:
 
 
 def _save(
-    folder: str, answer: Interpolant, network: StoredNetwork, data: LabelledPoints, problem: InterpolationProblem
+    folder: str, answer: Interpolant, network: BuiltNetwork, data: LabelledPoints, problem: InterpolationProblem
 ) -> tuple[dict[str, str | None] | None, str | None]:
     """Paths by form, and why there are none."""
     from cluster.output.saved_networks import NotSavedError, save_checked

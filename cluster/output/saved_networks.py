@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from cluster.output.terminal import console, say
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError, MissingBackendError
-from solvers.files.threshold_npz import StoredNetwork, load_threshold_network, save_threshold_network
+from solvers.files.threshold_npz import load_threshold_network, save_threshold_network
 from solvers.files.threshold_onnx import evaluate_threshold_onnx, write_threshold_onnx
-from solvers.networks.threshold import ThresholdNetwork
+from solvers.networks.detectors import NO_CLASS, BuiltNetwork
 
 __all__ = ["NotSavedError", "check_save_folder", "save_checked"]
 
@@ -59,7 +59,7 @@ def check_save_folder(folder: str) -> None:
 
 
 def save_checked(
-    folder: str, network: StoredNetwork, points: FloatArray, labels: NDArray[np.int64]
+    folder: str, network: BuiltNetwork, points: FloatArray, labels: NDArray[np.int64]
 ) -> dict[str, str | None]:
     """Write all forms and let each answer every point.
 
@@ -123,22 +123,22 @@ def _told(text: str) -> Iterator[None]:
 Answers: TypeAlias = tuple[str, NDArray[np.int64]]
 
 
-def _npz(stage: Path, network: StoredNetwork, points: FloatArray) -> Answers:
+def _npz(stage: Path, network: BuiltNetwork, points: FloatArray) -> Answers:
     save_threshold_network(network, stage / "network.npz")
     return "network.npz", load_threshold_network(stage / "network.npz").predict(points)
 
 
-def _onnx(stage: Path, network: StoredNetwork, points: FloatArray) -> Answers:
+def _onnx(stage: Path, network: BuiltNetwork, points: FloatArray) -> Answers:
     write_threshold_onnx(network, stage / "network.onnx")
     return "network.onnx", evaluate_threshold_onnx(stage / "network.onnx", points)
 
 
-def _mlflow(stage: Path, network: StoredNetwork, points: FloatArray) -> Answers:
+def _mlflow(stage: Path, network: BuiltNetwork, points: FloatArray) -> Answers:
     from solvers.networks.threshold_module import ClassIndex
     from tracking.model_store import load_model, save_model
 
-    described = {"classes": list(network.classes), "class_of_none": -1}
-    rows = max(1, BLOCK_NUMBERS // _widest(network))
+    described = {"classes": list(network.classes), "class_of_none": NO_CLASS}
+    rows = max(1, BLOCK_NUMBERS // network.widest)
     try:
         save_model(ClassIndex(network.to_torch()), str(stage / "mlflow"), points[:2], described)
         return "mlflow", _in_blocks(load_model(str(stage / "mlflow")), points, rows)
@@ -147,13 +147,6 @@ def _mlflow(stage: Path, network: StoredNetwork, points: FloatArray) -> Answers:
     except Exception as error:  # MLflow and torch's exporter raise many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NotSavedError(f"not saved: there is no MLflow model of this network ({reason})") from error
-
-
-def _widest(network: StoredNetwork) -> int:
-    """Numbers that one point brings about in the widest layer."""
-    # The second convolution reads images wrapped to nearly twice their height and width.
-    positions = 1 if isinstance(network, ThresholdNetwork) else 4 * network.shape[1] * network.shape[2]
-    return max(network.first_layer_width, network.second_layer_width) * positions
 
 
 def _in_blocks(predict: Callable[[FloatArray], NDArray[np.int64]], points: FloatArray, rows: int) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +11,7 @@ from cluster.output.progress import duration
 from cluster.output.terminal import say
 from solvers.arithmetic.compiled import is_compiling
 from solvers.arithmetic.norms import exponent_label
+from solvers.problems.budget import Budget
 
 __all__ = ["SolveProgress", "progress_line"]
 
@@ -26,7 +26,7 @@ def progress_line(
     Args:
         elapsed, limit: seconds; no limit where it is infinite.
         bounds: p, lower and upper bound, as last reported.
-        compiling: whether kernels are being compiled, which a limit does not interrupt.
+        compiling: whether kernels are being compiled, which no limit counts.
     """
     if compiling:
         return f"compiling the solver for {duration(elapsed)}, once after an installation (about a minute)"
@@ -66,6 +66,8 @@ class SolveProgress:
         self._thread.join()
 
     def _tick(self) -> None:
-        started = time.monotonic()
+        clock = Budget(self._limit).start()
         while not self._ended.wait(self._every):
-            say(progress_line(time.monotonic() - started, self._limit, self._bounds, is_compiling()))
+            compiling = is_compiling()
+            seconds = clock.elapsed if compiling else clock.spent
+            say(progress_line(seconds, self._limit, self._bounds, compiling))

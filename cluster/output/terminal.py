@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, (InputError, MissingBackendError)) or type(error).__name__ == "StorageError":
         return text
     return f"{type(error).__name__}: {text or 'no message'} (run again with --debug for the traceback)"
-
-
-Register = Callable[[typer.Typer], None]

@@ -14,11 +14,13 @@ from typing import Any
 import numba
 from numba.core import event
 
+from solvers.arithmetic.compile_clock import COMPILING
+
 __all__ = ["compiled", "is_compiling"]
 
 
 def _digest() -> str:
-    """Of the sources of all kernels."""
+    """Of the sources of all kernels, and of all files that speak of them, `rounding` with its constants for one."""
     found = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         source = path.read_bytes()
@@ -30,26 +32,22 @@ def _digest() -> str:
 SOURCES = _digest()
 
 
-class _Depth(event.Listener):
-    """How many compilations are under way, one within the other."""
-
-    def __init__(self) -> None:
-        self.count = 0
+class _Listener(event.Listener):
+    """Tells the clock of compilations; numba sends one event for each, one within the other."""
 
     def on_start(self, event: object) -> None:
-        self.count += 1
+        COMPILING.start()
 
     def on_end(self, event: object) -> None:
-        self.count -= 1
+        COMPILING.end()
 
 
-_DEPTH = _Depth()
-event.register("numba:compile", _DEPTH)  # type: ignore[no-untyped-call]
+event.register("numba:compile", _Listener())  # type: ignore[no-untyped-call]
 
 
 def is_compiling() -> bool:
     """Whether this process compiles a kernel now, which the first calls after an installation wait for."""
-    return _DEPTH.count > 0
+    return COMPILING.is_running
 
 
 def compiled(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:

@@ -1,7 +1,7 @@
 """Operator norms ||W||_{a -> b} = max ||W x||_b over ||x||_a <= 1: exact where they are known, proved above elsewhere.
 
 Exact: a = 1 (the longest column in l_b), b = inf (the longest row in l_{a'}), a = b = 2 (the largest singular value).
-For other pairs computing the norm is NP-hard (Hendrickx and Olshevsky 2010), and upper bounds come from rows and
+For other pairs computing the norm is NP-hard [HO10], and upper bounds come from rows and
 Hoelder's inequality, from comparing norms, and from Riesz-Thorin interpolation. All results are rounded upward, by
 enough that `solvers.checkers.norm_product` can prove them again.
 """
@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray, check_exponent, dual_exponent, vector_norm
+from solvers.arithmetic.rounding import EPSILON
 
 __all__ = ["operator_norm_bound", "operator_norm_rules", "spectral_bound"]
 
@@ -45,7 +46,7 @@ def operator_norm_rules(
     a, b = check_exponent(source), check_exponent(target)
     w = np.asarray(matrix, dtype=np.float64)
     m, n = w.shape
-    upward = 1 + (m + n + 16) * 2.0**-50
+    upward = 1 + (m + n + 16) * 4 * EPSILON
     columns = float(vector_norm(w, b, axis=0).max()) * upward  # ||W||_{1 -> b}
     rows = float(vector_norm(w, dual_exponent(a), axis=1).max()) * upward  # ||W||_{a -> inf}
     if a == 1:
@@ -77,10 +78,10 @@ def spectral_bound(matrix: FloatArray) -> float:
     """The largest singular value of (m, n), rounded upward by more than a proof in float64 arithmetic loses.
 
     That proof is a Cholesky decomposition of the Gram matrix of the shorter side k: it loses 2 k (m + n) units in the
-    last place of the square (Rump 2006, theorem 2.3).
+    last place of the square [Rump06, theorem 2.3].
     """
     m, n = matrix.shape
-    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + (4 * min(m, n) * (m + n) + 64) * 2.0**-52)
+    return float(np.linalg.svd(matrix, compute_uv=False)[0]) * (1 + (4 * min(m, n) * (m + n) + 64) * EPSILON)
 
 
 def _inverse(exponent: float) -> float:

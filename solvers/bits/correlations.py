@@ -25,7 +25,7 @@ from solvers.errors import InputError
 __all__ = [
     "Method",
     "RolledMask",
-    "complement",
+    "complement_maps",
     "faster_method",
     "least_products",
 ]
@@ -61,7 +61,7 @@ def faster_method(filters: int, height: int, width: int, masks: int) -> Method:
     return "fourier" if quicker else "popcount"
 
 
-def complement(maps: PackedMaps) -> PackedMaps:
+def complement_maps(maps: PackedMaps) -> PackedMaps:
     """The masks u = 1[z = 0] of feature maps z; bits beyond the last filter stay 0."""
     inverted = np.bitwise_not(maps.maps(slice(None)))
     if maps.filters % 8:

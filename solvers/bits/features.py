@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.threads import spread
 from solvers.bits.instructions import LANES
-from solvers.bits.signs import FirstLayer, pack_affine_signs, pack_signs, settle
+from solvers.bits.signs import FirstLayer, Words, pack_affine_signs, pack_signs, settle_signs
 from solvers.errors import InputError
 
 __all__ = [
@@ -32,8 +32,6 @@ __all__ = [
     "unpack_words",
     "valid_bits",
 ]
-
-Words: TypeAlias = NDArray[np.uint64]
 
 # Pre-activations at a time: few enough for a second-level cache where the product is cheap, more where its inner
 # dimension is long, and the weights are read again for every part.
@@ -101,7 +99,7 @@ def feature_blocks(
             raise InputError(f"the points reach {largest.max():g}: scale them down, W x + b overflows")
         slack = layer.slack(largest)
         if product(chosen, largest, slack, valid, part):
-            settle(slack, chosen, layer, part)
+            settle_signs(slack, chosen, layer, part)
         empty = np.flatnonzero(these < 0)
         part[empty // LANES, :, empty % LANES] = valid
 

@@ -1,7 +1,7 @@
 """Circular cross-correlations of 0/1 feature maps by Fourier transforms, with a proved rounding error.
 
 Transforms are separable float64 matrix products rather than a library's FFT: the error of a matrix product is bounded
-by |A||B| in whatever order a BLAS sums (Higham, 2002, Accuracy and Stability of Numerical Algorithms, section 3.5),
+by |A||B| in whatever order a BLAS sums [Hig02, section 3.5],
 while a bound for an FFT depends on how that FFT is written. At the sizes of images the products are also quicker.
 """
 
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.bits.maps import PackedMaps
 
 __all__ = [
-    "UNIT_ROUNDOFF",
     "CorrelationTransform",
     "FourierTables",
     "conjugate_blocks",
@@ -29,7 +29,6 @@ __all__ = [
     "samples_per_block",
 ]
 
-UNIT_ROUNDOFF = 2.0**-53
 # A table entry cos or sin of 2 pi r / m: the angle, below 2 pi, carries three roundings, the function one more.
 TABLE_ERROR = 32 * UNIT_ROUNDOFF
 # Bytes of the spectra of one batch of masks, and of the largest array for a block of samples.

@@ -8,7 +8,7 @@ how points are put together for a product.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from solvers.arithmetic.compiled import compiled
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rationals import DyadicArray
+from solvers.arithmetic.rounding import SINGLE_ROUNDOFF, UNIT_ROUNDOFF
 from solvers.bits.instructions import LANES, affine_sign_lanes, popcount, sign_lanes
 
-__all__ = ["FirstLayer", "exact_sign", "pack_affine_signs", "pack_signs", "settle", "sign_slack"]
+__all__ = ["FirstLayer", "Words", "exact_sign", "pack_affine_signs", "pack_signs", "settle_signs", "sign_slack"]
 
-UNIT_ROUNDOFF, SINGLE_ROUNDOFF = 2.0**-53, 2.0**-24
 # float32 is taken for numbers between: no overflow, and underflow is far below every slack.
 SINGLE_LARGEST, SINGLE_TINY = 1e15, 1e-20
 # In float32 a longer sum has hardly a sign that is sure.
 SINGLE_TERMS = 2**20
-Words = NDArray[np.uint64]
+Words: TypeAlias = NDArray[np.uint64]
 
 
 def sign_slack(largest: Any, weight_sum: Any, bias: Any, dimension: int) -> Any:
@@ -34,7 +34,7 @@ def sign_slack(largest: Any, weight_sum: Any, bias: Any, dimension: int) -> Any:
     Args:
         largest: ||x||_inf. weight_sum: ||w||_1. bias: |b|. Numbers, arrays or tensors.
         dimension: d.
-    Source: Higham 2002, section 3.1; factor 2 for the rounding of this bound, the constant for underflow.
+    Source: [Hig02, section 3.1]; factor 2 for the rounding of this bound, the constant for underflow.
     """
     return 2 * (dimension + 2) * UNIT_ROUNDOFF * (largest * weight_sum + bias) + 1e-300
 
@@ -202,7 +202,7 @@ def _double_sum(point: FloatArray, weight: FloatArray) -> float:
     return total
 
 
-def settle(slack: FloatArray, points: FloatArray, layer: FirstLayer, blocks: Words) -> None:
+def settle_signs(slack: FloatArray, points: FloatArray, layer: FirstLayer, blocks: Words) -> None:
     """Set the bits whose pre-activation is too near to 0 for float64, by sums without rounding.
 
     Any value found within its slack is within twice of it here, as both are nearer to the true one than half of it.

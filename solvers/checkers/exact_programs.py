@@ -2,8 +2,8 @@
 
 Written for checkers: short, exact, slow. Hundreds of half-spaces in a few dimensions are its limit.
 
-Sources: Koberstein 2005, chapter 3, for the bounded dual simplex method, with the smallest-index rule against cycling;
-Clarkson 1994 for the search of facets by programs on those that are known already.
+Sources: [Kob05, chapter 3] for the bounded dual simplex method, with the smallest-index rule against cycling; [Cla94]
+for the search of facets by programs on those that are known already.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ effect, in decimals of many digits rounded upward. The one step in float64 is th
 if c^2 I - W W^T is positive definite, which a Cholesky decomposition of that matrix, lowered by all that rounding can
 hide, shows by running to its end.
 
-Source: Rump 2006, Verification of positive definiteness, theorem 2.3; Higham 2002, section 3.1, for inner products.
+Source: [Rump06, theorem 2.3]; [Hig02, section 3.1] for inner products.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import FloatArray, dual_exponent, parse_exponent
 from solvers.arithmetic.rationals import DyadicArray, exact_dual, norm_above, norm_at_most, power_above
+from solvers.arithmetic.rounding import EPSILON
 from solvers.checkers._base import Check
 from solvers.problems.questions import LipschitzProblem
 
@@ -27,7 +28,6 @@ __all__ = ["check_norm_product", "spectral_norm_at_most"]
 SUBJECT = "upper bound"
 # A dual exponent is rounded to float64, which moves a norm in R^n by a relative log(n) 2^-52 at most.
 ROUNDED_DUAL = 1 + Fraction(1, 2**47)
-UNIT = 2.0**-52
 
 
 def check_norm_product(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) -> Check:
@@ -133,7 +133,7 @@ def spectral_norm_at_most(w: FloatArray, bound: Fraction) -> bool:
     scaled = bound / Fraction(2) ** shift
     if scaled > k * n:
         return True  # entries below 1
-    c = float(scaled) * (1 - UNIT)
+    c = float(scaled) * (1 - EPSILON)
     square = float((short**2).sum())
     gram = short @ short.T
     matrix = -gram
@@ -142,7 +142,7 @@ def spectral_norm_at_most(w: FloatArray, bound: Fraction) -> bool:
     if not (diagonal > 0).all():
         return False
     # Gram matrix and diagonal in float64, then Cholesky; twice what the theorems ask for, in units of 2^-53.
-    lost = (n + 4) * UNIT * square + 4 * UNIT * c * c + (k + 4) * UNIT * float(diagonal.sum()) + 1e-250
+    lost = (n + 4) * EPSILON * square + 4 * EPSILON * c * c + (k + 4) * EPSILON * float(diagonal.sum()) + 1e-250
     try:
         factor = np.linalg.cholesky(matrix - lost * np.eye(k))
     except np.linalg.LinAlgError:

@@ -10,8 +10,8 @@ neuron adds nothing under either sign.
 Layers are scaled first (`balanced`): once for ranges, biases included, once for gradients. So no size leaves the range
 of float64, and error bounds count what underflow can hide. A comparison with NaN proves nothing.
 
-Sources: Zhang et al. 2018 (CROWN) for lines below and above a neuron; Weng et al. 2018 (Fast-Lip) for ranges pulled
-back through the Jacobian; Higham 2002, section 3.1, for rounding.
+Sources: CROWN [ZWCHD18] for lines below and above a neuron; Fast-Lip [Weng18] for ranges pulled back through the
+Jacobian; [Hig02, section 3.1] for rounding.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.checkers.balanced import FLOOR, balanced, bound_below, product_rounding, unit_box
 from solvers.problems.facets import BoundedPiece
 
 __all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "propagate"]
 
 # The unit roundoff, with room for terms of second order.
-U = 1.001 * 2.0**-53
+U = 1.001 * UNIT_ROUNDOFF
 # Relative rounding of sums of non-negative terms that are no products of weights: a few hundred units.
 RELATIVE = 1e-12
 # Added to all errors that are not exactly 0: times a size, from FLOOR on, they do not vanish.
@@ -343,7 +344,7 @@ def _dominated(
 
     For q < 2 after scaling: ||g||_q^2 <= sum_k g_k^2 / w_k where ||w||_{q / (2 - q)} <= 1 (Hoelder). For q > 2 too:
     |g_k|^q lies below its chord in g_k^2, from near_k <= |g_k| to reach_k.
-    Source: Ben-Tal and Nemirovski 2001, section 4.3, for quadratic forms over a cube.
+    Source: [BN01, section 4.3] for quadratic forms over a cube.
     """
     scale = np.ones_like(reach)
     if q < 2:

@@ -10,7 +10,7 @@ On every bounded piece of the domain (`solvers.problems.facets`), in rational ar
 The interior of a box without its faces of codimension two is connected, so a list that is not empty and closed under
 crossing facets holds all regions.
 
-Source: the adjacency graph of regions is connected, as in reverse search (Avis and Fukuda 1996).
+Source: the adjacency graph of regions is connected, as in reverse search [AF96].
 """
 
 from __future__ import annotations

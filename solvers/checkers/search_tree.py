@@ -11,7 +11,7 @@ needs nothing below it when
 - its last split was on a pre-activation that is 0 all over the node, and both sides are looked at: this is the active
   one, and the inactive one stands for both.
 
-Source: Farkas' lemma; design, section 2.3, for pre-activations that vanish identically.
+Source: Farkas' lemma; `problems.regions` for pre-activations that vanish identically.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ inside and a gradient no longer than the bound; no cell is listed twice; and the
 R^d into, counted by deletion and restriction in rational arithmetic. So none is missing, whatever the position of the
 hyperplanes. What bounds f on R^d bounds it on every part of it.
 
-Source: Zaslavsky 1975, r(A) = r(A without H) + r(A restricted to H).
+Source: [Zas75], r(A) = r(A without H) + r(A restricted to H).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mutual coverings of two classes, [DFG24], Definition 1.2 and Theorem 1.4: the size of the problem that they pose.
+"""Mutual coverings of two classes, [DFG24, Definition 1.2 and Theorem 1.4]: the size of the problem that they pose.
 
 Centres lie in their class, balls cover it, and the radius of a ball about c is at most
 C * d(c, C') / sqrt(log(e R / d(c, C'))), with C' the centres of the other class and C the constant. The radii used

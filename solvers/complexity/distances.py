@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import SINGLE_ROUNDOFF, UNIT_ROUNDOFF
 from solvers.arithmetic.threads import process_threads
+from solvers.bits.images import as_images
 from solvers.complexity.distance_kernels import (
     aligned_differences,
     keep_nearest,
@@ -26,7 +28,6 @@ from solvers.complexity.distance_kernels import (
     measured_pairs,
 )
 from solvers.complexity.far_neighbours import far_neighbours
-from solvers.problems.orbits import as_images
 
 __all__ = [
     "AbstractDistances",
@@ -111,7 +112,7 @@ class TreeDistances(AbstractDistances):
     Args:
         points: shape (N, d).
         threads: for queries; -1 for all.
-    Source: Bentley 1975; scipy's cKDTree.
+    Source: [Bentley75]; scipy's cKDTree.
     """
 
     def __init__(self, points: FloatArray, threads: int = 1) -> None:
@@ -202,10 +203,10 @@ class _ScreenedDistances(AbstractDistances):
             self.squares[block] = (self.screen[block].astype(np.float64) ** 2).sum(axis=1)
             longest = max(longest, float((self.points[block] ** 2).sum(axis=1).max()))
         # With u the unit roundoff of the screen, a product <a, b> is off by at most (d + 2) u |a||b| in whatever
-        # order it is summed (Higham 2002, section 3.1); a and b differ from the shifted points by u |a|, u |b| and
+        # order it is summed [Hig02, section 3.1]; a and b differ from the shifted points by u |a|, u |b| and
         # by the rounding of the shift, below 4 * 2^-53 times the largest |x|. Twice that covers the rest, the
         # rounding of the distance in float64 included.
-        roundoff = 2.0**-24 if single else 2.0**-53
+        roundoff = SINGLE_ROUNDOFF if single else UNIT_ROUNDOFF
         self._relative = 2.0 * (self.dimension + 8) * roundoff
         self._absolute = 2.0**-49 * math.sqrt(longest)
         # Numbers below float32's range.

@@ -1,6 +1,6 @@
 """Gaussian mean width w(A) = E sup_{x in A} |<g, x>|, g ~ N(0, I_d), of finite sets, by Monte Carlo.
 
-Source: Vershynin 2018, High-Dimensional Probability, section 7.5; with the absolute value as in [DFG24].
+Source: [Ver18, section 7.5]; with the absolute value as in [DFG24].
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def mean_width(points: FloatArray, directions: FloatArray) -> MeanWidth:
 def widest_possible(radius: float, points: int, dimension: int) -> float:
     """A bound on w of m nonzero points of length at most r in R^d: r min(sqrt(d), sqrt(2 log(2 m))).
 
-    Source: E ||g||_2 <= sqrt(d), and the maximal inequality for 2 m Gaussian variables, Vershynin 2018, 2.5.10.
+    Source: E ||g||_2 <= sqrt(d), and the maximal inequality for 2 m Gaussian variables [Ver18, 2.5.10].
     """
     if points == 0:
         return 0.0

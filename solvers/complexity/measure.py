@@ -1,6 +1,6 @@
 """The problem-adaptive complexity of a data set: mutual coverings, their mean widths, the network sizes they promise.
 
-Source: [DFG24], Theorem 1.4: with high probability the construction interpolates with O(M- + R log(2 M- M+) / delta +
+Source: [DFG24, Theorem 1.4]: with high probability the construction interpolates with O(M- + R log(2 M- M+) / delta +
 R omega) neurons, whatever the number of samples. The theorem leaves its constants open, so sizes are orders.
 """
 
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.bits.images import as_images
 from solvers.complexity.covering import MutualCovering, Side, mutual_covering
 from solvers.complexity.distances import AbstractDistances, Rows, Tell, distances_between
 from solvers.complexity.mean_width import mean_width, widest_possible
 from solvers.complexity.worst_case import WorstCase, worst_case_counts
 from solvers.errors import InputError
-from solvers.problems.orbits import as_images, find_orbits, refuse_translated_classes
+from solvers.problems.orbits import find_orbits, refuse_translated_classes
 from solvers.problems.questions import InterpolationProblem
 
-__all__ = ["Complexity", "NetworkSize", "Omega", "PairComplexity", "Report", "measure_complexity"]
+__all__ = ["DataComplexity", "NetworkSize", "Omega", "PairComplexity", "Report", "measure_complexity"]
 
 # Told what is being done and the share of it that is done.
 Report: TypeAlias = Callable[[str, float], None]
@@ -90,7 +91,7 @@ class PairComplexity:
 
     Attributes:
         minus, plus: their labels; `plus` is None for all others together.
-        covering: of the two; rows count among `Complexity.rows`, lengths are those of the data.
+        covering: of the two; rows count among `DataComplexity.rows`, lengths are those of the data.
         omega_minus, omega_plus: of the two sides.
         dimension: d.
     """
@@ -136,7 +137,7 @@ class PairComplexity:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Complexity:
+class DataComplexity:
     """The measure of a data set.
 
     Attributes:
@@ -209,7 +210,7 @@ def measure_complexity(
     shape: tuple[int, int, int] | None = None,
     threads: int = 1,
     report: Report = lambda stage, share: None,
-) -> Complexity:
+) -> DataComplexity:
     """Cover every class against the others and estimate what the theorem needs.
 
     Args:
@@ -272,7 +273,7 @@ def measure_complexity(
             )
         pairs.append(tuple(found))
     closest = float(near.min())
-    return Complexity(
+    return DataComplexity(
         points=number,
         rows=rows,
         dimension=dimension,

@@ -19,7 +19,7 @@ class WorstCase:
     """The size of a network that a theorem promises for any data of a kind.
 
     Attributes:
-        source: author and year.
+        source: author and year; of [HH91], [Baum88], [Ver20] and [RSPK21].
         neurons, parameters: the counts; inf beyond float64's range.
         log10_neurons, log10_parameters: their decimal logarithms, always finite.
         formula: neurons; parameters, as the source states them.

@@ -16,10 +16,11 @@ import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError, MissingBackendError
-from solvers.networks.activations import ABSOLUTE_VALUE, RELU, network_with_slopes
+from solvers.files.layers import Layers
+from solvers.networks.activations import ABSOLUTE_VALUE, RELU
 from solvers.networks.relu import ReluNetwork
 
-__all__ = ["read_onnx", "write_onnx"]
+__all__ = ["read", "write"]
 
 # A dense matrix of this many entries takes 800 MB; nothing exact is possible far below it.
 MOST_ENTRIES = 10**8
@@ -47,8 +48,8 @@ class _Flow:
         return _Flow(name, shape, combined, matrix @ self.offset + offset)
 
 
-def read_onnx(path: str | Path) -> ReluNetwork:
-    """Read a feed-forward ReLU network.
+def read(path: Path) -> Layers:
+    """The layers and the activations of a graph that is a chain.
 
     Raises:
         InputError: not an ONNX file, an unsupported node, a branch, or a size beyond unrolling.
@@ -63,11 +64,11 @@ def read_onnx(path: str | Path) -> ReluNetwork:
         graph = onnx.load(str(path), load_external_data=False).graph
         constants = {tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
     except Exception as error:  # protobuf and onnx raise many kinds for a file that is not what it says
-        raise InputError(f"{path} is not a readable ONNX model: {type(error).__name__}") from None
+        raise InputError(f"this is not a readable ONNX model: {type(error).__name__}") from None
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
-        raise InputError(f"{path} must have one input and one output, it has {len(inputs)} and {len(graph.output)}")
-    shape = _sample_shape(inputs[0], path)
+        raise InputError(f"the graph must have one input and one output, it has {len(inputs)} and {len(graph.output)}")
+    shape = _sample_shape(inputs[0])
     flow = _Flow(inputs[0].name, shape, None, np.zeros(math.prod(shape)))
     weights: list[FloatArray] = []
     biases: list[FloatArray] = []
@@ -77,19 +78,19 @@ def read_onnx(path: str | Path) -> ReluNetwork:
             constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
             continue
         if flow.name not in node.input:
-            raise InputError(f"{path}: node {node.name or node.op_type} leaves the chain; branches are not supported")
+            raise InputError(f"node {node.name or node.op_type} leaves the chain; branches are not supported")
         if node.op_type in ("Relu", "LeakyRelu", "Abs"):
             slopes.append(_slope(node))
             weights.append(np.eye(flow.size) if flow.matrix is None else flow.matrix)
             biases.append(flow.offset)
             flow = _Flow(node.output[0], flow.shape, None, np.zeros(flow.size))
             continue
-        flow = _affine_step(node, flow, constants, path)
+        flow = _affine_step(node, flow, constants)
     if flow.name != graph.output[0].name:
-        raise InputError(f"{path}: the output is not the end of the chain; branches are not supported")
+        raise InputError("the output is not the end of the chain; branches are not supported")
     weights.append(np.eye(flow.size) if flow.matrix is None else flow.matrix)
     biases.append(flow.offset)
-    return network_with_slopes(weights, biases, slopes)
+    return Layers(weights, biases, slopes)
 
 
 def _slope(node: Any) -> float:
@@ -99,23 +100,23 @@ def _slope(node: Any) -> float:
     return RELU if node.op_type == "Relu" else ABSOLUTE_VALUE
 
 
-def _sample_shape(value: Any, path: str | Path) -> tuple[int, ...]:
+def _sample_shape(value: Any) -> tuple[int, ...]:
     """Shape of one sample: all dimensions but the batch, which must be fixed."""
     sizes = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
     sample = sizes[1:] if len(sizes) > 1 else sizes
     if not sample or any(size <= 0 for size in sample):
-        raise InputError(f"{path}: the input {value.name} must have a fixed shape after the batch, got {sizes}")
+        raise InputError(f"the input {value.name} must have a fixed shape after the batch, got {sizes}")
     return tuple(sample)
 
 
-def _affine_step(node: Any, flow: _Flow, constants: dict[str, Any], path: str | Path) -> _Flow:
+def _affine_step(node: Any, flow: _Flow, constants: dict[str, Any]) -> _Flow:
     name = node.output[0]
     attributes = {a.name: a for a in node.attribute}
 
     def constant(position: int) -> FloatArray:
         key = node.input[position]
         if key not in constants:
-            raise InputError(f"{path}: {node.op_type} needs a constant input {position}; branches are not supported")
+            raise InputError(f"{node.op_type} needs a constant input {position}; branches are not supported")
         return np.asarray(constants[key], dtype=np.float64)
 
     def number(key: str, default: float) -> float:
@@ -131,37 +132,37 @@ def _affine_step(node: Any, flow: _Flow, constants: dict[str, Any], path: str | 
         return replace(flow, name=name, shape=(flow.size,))
     if kind == "Gemm":
         if number("transA", 0):
-            raise InputError(f"{path}: Gemm with transA is not supported")
+            raise InputError("Gemm with transA is not supported")
         matrix = constant(1) * number("alpha", 1.0)
         matrix = matrix if number("transB", 0) else matrix.T
         offset = constant(2) * number("beta", 1.0) if len(node.input) > 2 else np.zeros(matrix.shape[0])
-        return _linear(name, flow, matrix, np.broadcast_to(offset.ravel(), (matrix.shape[0],)), path)
+        return _linear(name, flow, matrix, np.broadcast_to(offset.ravel(), (matrix.shape[0],)))
     if kind == "MatMul":
         if node.input[0] != flow.name:
-            raise InputError(f"{path}: MatMul is supported as (samples) x (constant matrix) only")
+            raise InputError("MatMul is supported as (samples) x (constant matrix) only")
         matrix = constant(1).T
         if matrix.ndim != 2:
-            raise InputError(f"{path}: MatMul needs a constant matrix, got shape {matrix.T.shape}")
-        return _linear(name, flow, matrix, np.zeros(matrix.shape[0]), path)
+            raise InputError(f"MatMul needs a constant matrix, got shape {matrix.T.shape}")
+        return _linear(name, flow, matrix, np.zeros(matrix.shape[0]))
     if kind in ("Add", "Sub"):
         first = node.input[0] == flow.name
         if kind == "Sub" and not first:
-            raise InputError(f"{path}: Sub is supported as (samples) - (constant) only")
+            raise InputError("Sub is supported as (samples) - (constant) only")
         value = constant(1 if first else 0) * (-1.0 if kind == "Sub" else 1.0)
         try:
             value = np.broadcast_to(value, (1, *flow.shape)).ravel()
         except ValueError:
-            raise InputError(f"{path}: {kind} of shapes {flow.shape} and {value.shape} does not broadcast") from None
+            raise InputError(f"{kind} of shapes {flow.shape} and {value.shape} does not broadcast") from None
         return replace(flow, name=name, offset=flow.offset + value)
     if kind == "Conv":
         bias = constant(2) if len(node.input) > 2 else None
-        return _convolution(name, flow, constant(1), bias, attributes, path)
-    raise InputError(f"{path} holds the node {kind}; supported are chains of {SUPPORTED}")
+        return _convolution(name, flow, constant(1), bias, attributes)
+    raise InputError(f"the graph holds the node {kind}; supported are chains of {SUPPORTED}")
 
 
-def _linear(name: str, flow: _Flow, matrix: FloatArray, offset: FloatArray, path: str | Path) -> _Flow:
+def _linear(name: str, flow: _Flow, matrix: FloatArray, offset: FloatArray) -> _Flow:
     if matrix.shape[1] != flow.size:
-        raise InputError(f"{path}: a linear node wants {matrix.shape[1]} inputs, its chain brings {flow.size}")
+        raise InputError(f"a linear node wants {matrix.shape[1]} inputs, its chain brings {flow.size}")
     return flow.then(name, (matrix.shape[0],), matrix, offset)
 
 
@@ -171,14 +172,13 @@ def _convolution(
     kernel: FloatArray,
     bias: FloatArray | None,
     attributes: dict[str, Any],
-    path: str | Path,
 ) -> _Flow:
     """A convolution as its matrix; 1-D convolutions are 2-D ones of height 1."""
     axes = kernel.ndim - 2
     if axes not in (1, 2) or len(flow.shape) != axes + 1:
-        raise InputError(f"{path}: Conv is supported in one or two dimensions, got a kernel of shape {kernel.shape}")
+        raise InputError(f"Conv is supported in one or two dimensions, got a kernel of shape {kernel.shape}")
     if "auto_pad" in attributes and attributes["auto_pad"].s not in (b"", b"NOTSET", b"VALID"):
-        raise InputError(f"{path}: Conv with auto_pad is not supported; export with explicit pads")
+        raise InputError("Conv with auto_pad is not supported; export with explicit pads")
 
     def whole(key: str, default: Sequence[int]) -> list[int]:
         return list(attributes[key].ints) if key in attributes else list(default)
@@ -194,13 +194,13 @@ def _convolution(
     channels, height, width = shape
     outputs, per_group, kernel_height, kernel_width = kernel.shape
     if per_group * groups != channels or outputs % groups:
-        raise InputError(f"{path}: Conv of kernel {kernel.shape} in {groups} groups does not fit {channels} channels")
+        raise InputError(f"Conv of kernel {kernel.shape} in {groups} groups does not fit {channels} channels")
     rows = (height + pads[0] + pads[2] - dilations[0] * (kernel_height - 1) - 1) // strides[0] + 1
     columns = (width + pads[1] + pads[3] - dilations[1] * (kernel_width - 1) - 1) // strides[1] + 1
     if rows < 1 or columns < 1:
-        raise InputError(f"{path}: a Conv kernel is larger than its padded input")
+        raise InputError("a Conv kernel is larger than its padded input")
     if outputs * rows * columns * flow.size > MOST_ENTRIES:
-        raise InputError(f"{path}: a Conv from {flow.size} to {outputs * rows * columns} values is too large to unroll")
+        raise InputError(f"a Conv from {flow.size} to {outputs * rows * columns} values is too large to unroll")
     matrix = np.zeros((outputs, rows, columns, channels, height, width))
     for output in range(outputs):
         first = output // (outputs // groups) * per_group
@@ -220,7 +220,7 @@ def _convolution(
     )
 
 
-def write_onnx(network: ReluNetwork, path: str | Path) -> None:
+def write(network: ReluNetwork, path: Path) -> None:
     """Write a network as a chain of Gemm and Relu in float64 (opset 13), with a free batch size."""
     try:
         import onnx

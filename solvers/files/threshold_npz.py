@@ -13,9 +13,9 @@ classes           the labels, sorted
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,10 @@ from solvers.bits.features import pack_bits
 from solvers.bits.maps import PackedMaps
 from solvers.errors import InputError
 from solvers.networks.conv_threshold import ConvThresholdNetwork
+from solvers.networks.detectors import BuiltNetwork
 from solvers.networks.threshold import ThresholdNetwork
 
-__all__ = ["StoredNetwork", "check_storable", "load_threshold_network", "save_threshold_network"]
-
-StoredNetwork: TypeAlias = ThresholdNetwork | ConvThresholdNetwork
+__all__ = ["check_storable", "load_threshold_network", "save_threshold_network"]
 
 COMMON = ("weights", "biases", "masks", "thresholds", "neurons", "detector_classes", "classes")
 ARRAYS = {"fully-connected": ("kind", *COMMON), "convolutional": ("kind", "shape", *COMMON)}
@@ -42,16 +41,19 @@ def check_storable(classes: tuple[object, ...]) -> None:
         raise InputError(f"labels like {classes[0]!r} cannot be stored without pickling: use numbers or text")
 
 
-def save_threshold_network(network: StoredNetwork, path: str | Path) -> None:
+def save_threshold_network(network: BuiltNetwork, path: str | Path) -> None:
     """Write a network to a file; `load_threshold_network` gives it back bit for bit.
 
     Raises:
-        InputError: the path does not end in .npz, or the labels are neither numbers nor text.
+        InputError: the path does not end in .npz, the labels are neither numbers nor text, or there is no form
+            for networks of this kind.
         OSError: the file cannot be written.
     """
     file = Path(path)
     if file.suffix.lower() != ".npz":
         raise InputError(f"a threshold network is saved to a file that ends in .npz, got {str(path)!r}")
+    if network.kind not in OWN_ARRAYS:
+        raise InputError(f"a network of kind {network.kind!r} is no threshold network ({', '.join(OWN_ARRAYS)})")
     check_storable(network.classes)
     arrays: dict[str, Any] = {
         "biases": network.biases,
@@ -60,19 +62,29 @@ def save_threshold_network(network: StoredNetwork, path: str | Path) -> None:
         "detector_classes": np.array(network.detector_classes),
         "classes": np.array(network.classes),
     }
-    if isinstance(network, ThresholdNetwork):
-        octets = np.concatenate(network.masks).astype("<u8", copy=False).view(np.uint8)
-        masks = octets[:, : -(-network.first_layer_width // 8)]
-        arrays |= {"kind": "fully-connected", "weights": network.weights, "masks": masks}
-    else:
-        masks = np.concatenate([mask.maps(slice(None)) for mask in network.masks])
-        shape = np.array(network.shape)
-        arrays |= {"kind": "convolutional", "weights": network.filters, "masks": masks, "shape": shape}
+    arrays |= {"kind": network.kind, "weights": network.weights, **OWN_ARRAYS[network.kind](network)}
     with file.open("wb") as stream:  # given a name, numpy would add a second ending to NET.NPZ
         np.savez(stream, **arrays)
 
 
-def load_threshold_network(path: str | Path) -> StoredNetwork:
+def _octets(network: ThresholdNetwork) -> dict[str, NDArray[Any]]:
+    octets = np.concatenate(network.masks).astype("<u8", copy=False).view(np.uint8)
+    return {"masks": octets[:, : -(-network.first_layer_width // 8)]}
+
+
+def _maps(network: ConvThresholdNetwork) -> dict[str, NDArray[Any]]:
+    masks = np.concatenate([mask.maps(slice(None)) for mask in network.masks])
+    return {"masks": masks, "shape": np.array(network.shape)}
+
+
+# Kind of network -> the arrays that it stores in its own way.
+OWN_ARRAYS: dict[str, Callable[[Any], dict[str, NDArray[Any]]]] = {
+    ThresholdNetwork.kind: _octets,
+    ConvThresholdNetwork.kind: _maps,
+}
+
+
+def load_threshold_network(path: str | Path) -> BuiltNetwork:
     """Read a network that `save_threshold_network` wrote.
 
     Raises:
@@ -94,7 +106,7 @@ def load_threshold_network(path: str | Path) -> StoredNetwork:
         raise InputError(f"{file} holds no threshold network: {error}") from None
 
 
-def _network(arrays: Mapping[str, NDArray[Any]]) -> StoredNetwork:
+def _network(arrays: Mapping[str, NDArray[Any]]) -> BuiltNetwork:
     kind = str(arrays["kind"]) if "kind" in arrays else None
     if kind not in ARRAYS:
         found = ", ".join(sorted(arrays)) or "none" if kind is None else f"kind {kind[:40]!r}"

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,10 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.bits.features import unpack_words
 from solvers.errors import InputError, MissingBackendError
-from solvers.files.threshold_npz import StoredNetwork, check_storable
+from solvers.files.threshold_npz import check_storable
 from solvers.networks.conv_threshold import ConvThresholdNetwork
-from solvers.networks.threshold import NO_CLASS, ThresholdNetwork
+from solvers.networks.detectors import NO_CLASS, BuiltNetwork
+from solvers.networks.threshold import ThresholdNetwork
 
 __all__ = ["evaluate_threshold_onnx", "onnx_installed", "write_threshold_onnx"]
 
@@ -68,11 +70,12 @@ class _Graph:
         return called
 
 
-def write_threshold_onnx(network: StoredNetwork, path: str | Path) -> None:
+def write_threshold_onnx(network: BuiltNetwork, path: str | Path) -> None:
     """Write a network as ONNX.
 
     Raises:
-        InputError: it has 2^24 features or more, its file would exceed 2 GB, or its labels are no plain values.
+        InputError: it has 2^24 features or more, its file would exceed 2 GB, its labels are no plain values, or
+            there is no form for networks of this kind.
         MissingBackendError: the package onnx is not installed.
         OSError: the file cannot be written.
     """
@@ -82,24 +85,21 @@ def write_threshold_onnx(network: StoredNetwork, path: str | Path) -> None:
     from onnx import TensorProto, helper
 
     check_storable(network.classes)
-    positions = 1 if isinstance(network, ThresholdNetwork) else network.shape[1] * network.shape[2]
-    features = network.first_layer_width * positions
+    if network.kind not in FORMS:
+        raise InputError(f"there is no ONNX form of a network of kind {network.kind!r} (known: {', '.join(FORMS)})")
+    form, features = FORMS[network.kind], network.features
     if features >= FLOAT32_COUNTS:
         raise InputError(f"an ONNX file counts in float32, below 2^24 = {FLOAT32_COUNTS}: {features} features are more")
-    if (size := network.second_layer_width * features + _first_layer_bytes(network)) > MOST_BYTES:
+    if (size := network.second_layer_width * features + form.first_layer_bytes(network)) > MOST_BYTES:
         raise InputError(f"an ONNX file holds at most 2 GB: this network would take {size / 2**30:.1f} GB")
     graph = _Graph()
     one = graph.constant(np.float32(1), "one")
     zero = graph.constant(np.float32(0), "zero")
-    if isinstance(network, ThresholdNetwork):
-        inputs, firing = network.weights.shape[1], _fully_connected(graph, network)
-    else:
-        inputs, firing = math.prod(network.shape), _convolutional(graph, network)
-    _decision(graph, network, graph.add("Where", firing, one, zero))
+    _decision(graph, network, graph.add("Where", form.firing(graph, network), one, zero))
     described = helper.make_graph(
         graph.nodes,
         "interlip",
-        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["batch", inputs])],
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["batch", network.inputs])],
         [
             helper.make_tensor_value_info("class_index", TensorProto.INT64, ["batch"]),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", len(network.classes)]),
@@ -111,13 +111,6 @@ def write_threshold_onnx(network: StoredNetwork, path: str | Path) -> None:
     helper.set_model_props(model, {"classes": json.dumps(network.classes, default=str)})
     Path(path).write_bytes(model.SerializeToString())
     onnx.checker.check_model(str(path))
-
-
-def _first_layer_bytes(network: StoredNetwork) -> int:
-    if isinstance(network, ThresholdNetwork):
-        return network.weights.nbytes
-    kernel = math.prod(network.filters.shape[1:])
-    return network.filters.nbytes + 4 * kernel * network.shape[1] * network.shape[2]
 
 
 def _silent_if_empty(masks: NDArray[Any], thresholds: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -165,7 +158,33 @@ def _convolutional(graph: _Graph, network: ConvThresholdNetwork) -> str:
     return graph.add("Less", least, graph.constant(limits, "thresholds"))
 
 
-def _decision(graph: _Graph, network: StoredNetwork, firing: str) -> None:
+def _dense_bytes(network: ThresholdNetwork) -> int:
+    return network.weights.nbytes
+
+
+def _filter_bytes(network: ConvThresholdNetwork) -> int:
+    return network.filters.nbytes + 4 * math.prod(network.filters.shape[1:]) * network.positions
+
+
+class _Form(NamedTuple):
+    """A kind of network as a graph.
+
+    Attributes:
+        first_layer_bytes: of its constants.
+        firing: adds both hidden layers; the name of which second-layer neurons fire, (batch, M).
+    """
+
+    first_layer_bytes: Callable[[Any], int]
+    firing: Callable[[_Graph, Any], str]
+
+
+FORMS = {
+    ThresholdNetwork.kind: _Form(_dense_bytes, _fully_connected),
+    ConvThresholdNetwork.kind: _Form(_filter_bytes, _convolutional),
+}
+
+
+def _decision(graph: _Graph, network: BuiltNetwork, firing: str) -> None:
     """The outputs, from the neurons that fire as 0 and 1 (batch, M)."""
     from solvers.networks.threshold_module import decision_layer
 

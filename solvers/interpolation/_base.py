@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError, SoundnessError
-from solvers.problems.interpolants import BuiltNetwork, Interpolant
+from solvers.interpolation.threshold_layer import Deal
+from solvers.networks.detectors import BuiltNetwork
+from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["AbstractInterpolator", "Construction", "check_first_layer", "detected_classes"]
@@ -59,13 +61,49 @@ class Construction:
 
 
 class AbstractInterpolator(abc.ABC):
-    """A randomized construction. Instances are frozen settings; authors write `_solve`, callers use `solve`."""
+    """A randomized construction. Instances are frozen settings; authors write `_solve`, callers use `solve`.
+
+    A concrete class is a dataclass whose fields are `width`, `max_bias`, `minus`, `device` and its `options`, and
+    maybe others that no command offers. One line in `solvers.registry.INTERPOLATORS` makes it known everywhere.
+
+    Class attributes:
+        name: as people type it, with hyphens.
+        summary: one line for people.
+        options: fields that a user may set besides width, maximal bias and covered class; `activation` and `shape`
+            are offered by every command and experiment that has them.
+
+    Attributes:
+        width: n, of the first layer.
+        max_bias: lambda; first-layer biases are uniform on [-lambda, lambda].
+        minus: for two classes, the label of the covered one; the last in sorted order when None.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
+    width: int
+    max_bias: float
+    minus: object = None
     device: str
     # Of the construction and the evaluation; None for as many as torch may use.
     threads: int | None = None
+
+    @property
+    def drawn_for(self) -> tuple[object, ...]:
+        """What random streams derive from besides data, width, maximal bias and covered class."""
+        return (self.name, *(getattr(self, option) for option in self.options))
+
+    def check(self, problem: InterpolationProblem) -> None:
+        """Raise InputError when no draw could ever succeed: a covered class that is none."""
+        detected_classes(problem, self.minus)
+
+    def dealt(self, deal: Deal) -> AbstractInterpolator:
+        """The same construction with its classes covered elsewhere.
+
+        Raises:
+            InputError: this one cannot hand its classes out.
+        """
+        raise InputError(f"the {self.name} construction covers its classes itself: use the fully connected one")
 
     def solve(self, problem: InterpolationProblem, *, rng: np.random.Generator) -> Interpolant:
         """Construct a network for a labelled point cloud and evaluate it on every point.

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.bits.correlations import Method, complement
+from solvers.bits.correlations import Method, complement_maps
+from solvers.bits.images import as_images, check_shape
 from solvers.bits.maps import packed_features
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
 from solvers.interpolation.orbit_layer import build_second_layer
 from solvers.networks.conv_threshold import ConvThresholdNetwork
-from solvers.problems.orbits import as_images, check_shape, find_orbits, refuse_translated_classes
+from solvers.problems.orbits import find_orbits, refuse_translated_classes
 from solvers.problems.questions import InterpolationProblem
 
 __all__ = ["Convolutional"]
@@ -36,7 +37,7 @@ class Convolutional(AbstractInterpolator):
         minus: for two classes, the label of the covered class "-"; the last one in sorted order when left out.
         method: how the products over all translations are counted; the quicker way when left out, same network.
         device: torch device for the evaluation.
-    Source: the thesis' translation-invariant variant of [DFG24], Algorithm 2.
+    Source: the translation-invariant variant of [DFG24, Algorithm 2] in [FinkeThesis].
     """
 
     width: int
@@ -48,6 +49,7 @@ class Convolutional(AbstractInterpolator):
     device: str = "cpu"
     name: ClassVar[str] = "convolutional"
     summary: ClassVar[str] = "random filters, second layer by covering orbits under translation; translation-invariant"
+    options: ClassVar[tuple[str, ...]] = ("shape", "kernel")
 
     def __post_init__(self) -> None:
         check_first_layer(self.width, self.max_bias)
@@ -66,6 +68,16 @@ class Convolutional(AbstractInterpolator):
         if isinstance(self.kernel, tuple):
             return self.kernel
         return min(self.kernel, self.shape[1]), min(self.kernel, self.shape[2])
+
+    @property
+    def drawn_for(self) -> tuple[object, ...]:
+        return self.shape, self.kernel
+
+    def check(self, problem: InterpolationProblem) -> None:
+        """As of every construction; also raises InputError where classes are equal but for a shift."""
+        AbstractInterpolator.check(self, problem)
+        orbits = find_orbits(as_images(problem.points, self.shape))
+        refuse_translated_classes(orbits, problem.labels, problem.classes)
 
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction:
         started = time.perf_counter()
@@ -89,7 +101,7 @@ class Convolutional(AbstractInterpolator):
             first_drawn = dict(zip(candidates.tolist(), order[place].tolist(), strict=True))
             layer = build_second_layer(maps, candidates[in_order], np.flatnonzero(labels != k), self.method)
             rows = np.array([first_drawn[centre] for centre in layer.centres.tolist()], dtype=np.int64)
-            masks.append(complement(packed_features(images[rows], filters, biases)))
+            masks.append(complement_maps(packed_features(images[rows], filters, biases)))
             thresholds.append(layer.thresholds)
             centres.append(rows)
             drawn += layer.drawn

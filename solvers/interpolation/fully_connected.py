@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.threads import allowed_threads, spread
 from solvers.bits.features import (
-    Words,
     block_rows,
     block_words,
     feature_blocks,
@@ -24,8 +22,8 @@ from solvers.bits.features import (
 from solvers.bits.instructions import LANES
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
-from solvers.interpolation.covering_layer import ClassTask, Covered, cover_class
 from solvers.interpolation.relu_layer import cover_with_relu, relu_features
+from solvers.interpolation.threshold_layer import ClassTask, Deal, cover_class
 from solvers.networks.relu_classifier import ReluClassifier
 from solvers.networks.threshold import ThresholdNetwork
 from solvers.problems.questions import InterpolationProblem
@@ -33,7 +31,6 @@ from solvers.problems.questions import InterpolationProblem
 __all__ = ["Activation", "FullyConnected"]
 
 Activation: TypeAlias = Literal["threshold", "relu"]
-Deal: TypeAlias = Callable[[Words, Words, Sequence[ClassTask]], Sequence[Covered]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class FullyConnected(AbstractInterpolator):
             workers set to their number of CPUs. The network is the same for all.
         deal: covers the classes elsewhere: given the features, the mask of all of them and a task for each class, what
             `cover_class` gives for each.
-    Source: [DFG24], Algorithm 2.
+    Source: [DFG24, Algorithm 2].
     """
 
     width: int
@@ -62,6 +59,7 @@ class FullyConnected(AbstractInterpolator):
     deal: Deal | None = None
     name: ClassVar[str] = "fully-connected"
     summary: ClassVar[str] = "random first layer, second layer by covering one class after the other"
+    options: ClassVar[tuple[str, ...]] = ("activation",)
 
     def __post_init__(self) -> None:
         check_first_layer(self.width, self.max_bias)
@@ -69,6 +67,17 @@ class FullyConnected(AbstractInterpolator):
             raise InputError(f"a construction needs at least one thread, got {self.threads}")
         if self.activation not in get_args(Activation):
             raise InputError(f"the activation must be {' or '.join(get_args(Activation))}, got {self.activation!r}")
+
+    @property
+    def drawn_for(self) -> tuple[object, ...]:
+        """The activation asks another question of the same draws."""
+        # No shape and no kernel: the content that the streams of this construction derive from since there is a search.
+        return None, None
+
+    def dealt(self, deal: Deal) -> FullyConnected:
+        if self.activation != "threshold":
+            raise InputError("classes are covered elsewhere for threshold neurons only")
+        return replace(self, deal=deal)
 
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction:
         started = time.perf_counter()

@@ -9,20 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.bits.correlations import (
     Method,
     RolledMask,
-    complement,
+    complement_maps,
     faster_method,
     least_products,
 )
+from solvers.bits.firing import Whole
 from solvers.bits.maps import PackedMaps
 
 __all__ = ["SecondLayer", "build_second_layer"]
 
-Rows = NDArray[np.int64]
 FIRST_BATCH = 8
 
 
@@ -37,13 +36,13 @@ class SecondLayer:
         drawn: candidates that were tried, those with m = 0 included.
     """
 
-    centres: Rows
-    thresholds: NDArray[np.int64]
-    missed: Rows
+    centres: Whole
+    thresholds: Whole
+    missed: Whole
     drawn: int
 
 
-def build_second_layer(maps: PackedMaps, candidates: Rows, others: Rows, method: Method | None = None) -> SecondLayer:
+def build_second_layer(maps: PackedMaps, candidates: Whole, others: Whole, method: Method | None = None) -> SecondLayer:
     """Cover a class by balls around candidates that no sample of the other classes enters.
 
     For each candidate x* in order, unless a neuron already covers it: m = min over x+ and T of <u, Phi(T x+)>; if
@@ -54,7 +53,7 @@ def build_second_layer(maps: PackedMaps, candidates: Rows, others: Rows, method:
         candidates: rows of the class in the order drawn, each once.
         others: rows x+ of the other classes, at least one.
         method: how products are counted; both ways give the same layer.
-    Source: the thesis' translation-invariant variant of [DFG24], Algorithm 2.
+    Source: the translation-invariant variant of [DFG24, Algorithm 2] in [FinkeThesis].
     """
     chosen = method or faster_method(maps.filters, maps.height, maps.width, len(candidates))
     open_rows = dict.fromkeys(candidates.tolist())
@@ -71,15 +70,15 @@ def build_second_layer(maps: PackedMaps, candidates: Rows, others: Rows, method:
     return SecondLayer(np.array(centres, np.int64), np.array(thresholds, np.int64), missed, drawn)
 
 
-Trials = Iterator[tuple[int, int, Rows]]
+_Trials = Iterator[tuple[int, int, Whole]]
 
 
-def _by_popcount(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: dict[int, None]) -> Trials:
+def _by_popcount(maps: PackedMaps, candidates: Whole, others: Whole, open_rows: dict[int, None]) -> _Trials:
     """(x*, m, rows covered among `open_rows`) for every candidate that is still open when its turn comes."""
     for centre in candidates.tolist():
         if centre not in open_rows:
             continue
-        mask = RolledMask(complement(maps.take(np.array([centre]))), 0)
+        mask = RolledMask(complement_maps(maps.take(np.array([centre]))), 0)
         threshold = mask.least(maps.words, others)
         covered = np.empty(0, np.int64)
         if threshold > 0:
@@ -88,7 +87,7 @@ def _by_popcount(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: di
         yield centre, threshold, covered
 
 
-def _by_fourier(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: dict[int, None]) -> Trials:
+def _by_fourier(maps: PackedMaps, candidates: Whole, others: Whole, open_rows: dict[int, None]) -> _Trials:
     """The same in batches: products of several candidates at once, taken up in their drawn order.
 
     A batch grows while most of it is used and shrinks when its first neurons cover the rest; no answer depends on it.
@@ -104,7 +103,7 @@ def _by_fourier(maps: PackedMaps, candidates: Rows, others: Rows, open_rows: dic
                 batch.append(row)
         if not batch:
             return
-        masks = complement(maps.take(np.array(batch)))
+        masks = complement_maps(maps.take(np.array(batch)))
         thresholds = least_products(masks, opposite, "fourier").min(axis=1)
         useful = np.flatnonzero(thresholds)
         waiting = np.fromiter(open_rows, np.int64, len(open_rows))

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.errors import InputError
 
 __all__ = ["ReluDetector", "cover_with_relu", "relu_features"]
 
-UNIT_ROUNDOFF = 2.0**-53
 # 2 GB of features; the threshold construction holds bits instead.
 MOST_FEATURES = 2**28
 
@@ -67,7 +67,7 @@ def cover_with_relu(
         features: Phi of all points. slack: bound on the rounding of <u, Phi(x)>.
         own, others: rows of the class and of all other classes.
         order: places in `own` in their drawn order.
-    Source: [DFG24], Algorithm 2, lines 3 to 12.
+    Source: [DFG24, Algorithm 2, lines 3 to 12].
     """
     minus, plus = features[own], features[others]
     alive = np.ones(len(own), dtype=np.bool_)

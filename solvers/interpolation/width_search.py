@@ -9,7 +9,7 @@ to be wide enough; refute - narrower ones until one is shown to be too narrow fo
 
 What is shown is shown by betting: against H: p <= t the stake grows by the likelihood of p > t over that of t. Under H
 it ever reaches 1/alpha with probability at most alpha, so a test may stop at any time.
-Source: Ville 1939; Robbins 1970; Ramdas, Gruenwald, Vovk and Shafer 2023, section 3.
+Source: [Ville39]; [Robbins70]; [RGVS23, section 3].
 """
 
 from __future__ import annotations

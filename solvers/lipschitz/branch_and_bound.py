@@ -1,24 +1,21 @@
 """Exact constants by branch and bound over activation patterns: any depth, any p, on boxes and on all of R^d.
 
-A best-first queue holds nodes of all bounded pieces (`problems.facets`). Each round expands the nodes with the largest
-bounds (`search.nodes.expand`, a pure function) and drops what cannot beat the incumbent. A node leaves the search only
-by a proof: its bound, or multipliers that show it empty. So whenever the search stops, the largest bound among open
-nodes, leaves without a witness and dropped nodes is an upper bound, and every gradient with a proved witness a lower.
+A best-first queue holds nodes of all bounded pieces (`search.frontier`). Each round expands the nodes with the largest
+bounds (`search.expansion`, a pure function) and drops what cannot beat the incumbent; whenever the search stops, the
+frontier holds a proved interval.
 
-Sources: Bhowmick, D'Souza and Raghavan 2021 (LipBaB) for branching on ReLU with symbolic bounds; the dual view for
-p = inf and the strict interior are design, section 2.3.
+Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.directions` for the dual view for p = inf,
+`problems.regions` for the strict interior.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,68 +23,24 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.threads import process_threads
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound, norm_product_certificate
-from solvers.lipschitz.sampling import draw_points
+from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.search.frontier import Frontier, Incumbent
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
-from solvers.problems.facets import BoundedPiece, each_piece
+from solvers.problems.facets import each_piece
 from solvers.problems.questions import LipschitzProblem
-from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
-from solvers.problems.witnesses import gradients_at, rounding_slack, witness_bound
-
-if TYPE_CHECKING:
-    from solvers.lipschitz.search.proofs import Leaf
+from solvers.problems.random_points import draw_points
+from solvers.problems.results import Certificate, LipschitzBounds, Status
+from solvers.problems.witnesses import gradients_at, witness_bound
 
 __all__ = ["BranchAndBound"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
-WALKERS, STEPS, TRIES = 16, 12, 32
+WALKERS, WALK_STEPS, TRIES = 16, 12, 32
+# Seconds between two looks at a deadline that is about to pass.
+GLANCE = 0.002
 # Splits of a round from which threads share them.
 WORTH_SHARING = 32
-# Leaves of a certificate; a longer one is left out.
-MOST_CERTIFIED = 50_000
-# Of a certified bound: room for a checker that rounds in another order than the search.
-ROOM = 1e-11
-
-
-@dataclass(slots=True, eq=False)
-class _Incumbent:
-    """The best proved lower bound so far."""
-
-    problem: LipschitzProblem
-    lower: float = 0.0
-    witness: Witness | None = None
-
-    def offer(self, lower: float, witness: Witness | None) -> None:
-        if witness is not None and lower > self.lower:
-            self.lower, self.witness = lower, witness
-
-
-@dataclass(slots=True, eq=False)
-class _Proofs:
-    """The leaves of every piece, as long as there are not too many of them."""
-
-    leaves: list[list[Leaf]] = field(default_factory=list)
-    count: int = 0
-
-    @property
-    def kept(self) -> bool:
-        return self.count <= MOST_CERTIFIED
-
-    def enter(self, proofs: Sequence[tuple[int, Leaf]]) -> None:
-        self.count += len(proofs)
-        if self.kept:
-            for piece, leaf in proofs:
-                self.leaves[piece].append(leaf)
-        else:
-            self.leaves.clear()
-
-    def certificate(self) -> Certificate | None:
-        from solvers.lipschitz.search.proofs import tree_of
-
-        if not self.kept:
-            return None
-        return Certificate("search-tree", {"pieces": [tree_of(leaves) for leaves in self.leaves]})
 
 
 @dataclass(frozen=True)
@@ -98,8 +51,8 @@ class BranchAndBound(AbstractLipschitzSolver):
         batch: nodes that a round starts from.
         steps: nodes split below each of them, depth first.
         threads: that share the nodes of a round; None for those of the process. The answer does not depend on it.
-        certified: record the tree of splits as a certificate, up to MOST_CERTIFIED leaves; also of a search that was
-            cut short, for the upper bound that it reached.
+        certified: record the tree of splits as a certificate, if it is not too long (`search.proofs`); also of a search
+            that was cut short, for the upper bound that it reached.
     """
 
     batch: int = 16
@@ -117,7 +70,7 @@ class BranchAndBound(AbstractLipschitzSolver):
 
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
-        incumbent = _Incumbent(problem)
+        incumbent = Incumbent(problem)
         product = norm_product_bound(problem.network, problem.p)
         certificate = None
         if problem.network.depth == 0:
@@ -152,115 +105,48 @@ class BranchAndBound(AbstractLipschitzSolver):
     def _search(
         self,
         problem: LipschitzProblem,
-        incumbent: _Incumbent,
+        incumbent: Incumbent,
         budget: Budget,
         deadline: Deadline,
         stop: NDArray[np.int8],
     ) -> tuple[float, bool, dict[str, float], Certificate | None]:
         """Upper bound, whether the search came to its end, statistics, certificate."""
         from solvers.lipschitz.bounds.directions import dual_directions
-        from solvers.lipschitz.search.nodes import Expansion, Node, PieceArrays, expand, root_node
-        from solvers.lipschitz.search.proofs import BOUNDED, Leaf
+        from solvers.lipschitz.bounds.piece_arrays import PieceArrays
+        from solvers.lipschitz.search.expansion import expand, root_node
 
-        pieces: list[BoundedPiece] = []
-        slack = rounding_slack(problem.network, problem.dual_p)
-        # Below this gap all bounds are rounding; a wider one that was asked for ends the search earlier.
-        gap = budget.relative_gap if budget.relative_gap > 1e-6 else 1e-11
-        queue: list[tuple[float, int, Node]] = []
-        order = itertools.count()
-        settled = 0.0
-        counts = {"nodes": 0, "lp_solves": 0, "exact_checks": 0, "unsettled_leaves": 0}
-        longest = 0
-        proofs = _Proofs() if self.certified else None
-
-        def close(node: Node) -> None:
-            """A node that its bound is proof enough of."""
-            nonlocal settled
-            settled = max(settled, node.bound)
-            if proofs is not None:
-                proofs.enter([(node.piece, Leaf(node.path, BOUNDED))])
-
-        def floor() -> float:
-            return incumbent.lower * (1 + gap) + 16 * slack if incumbent.witness is not None else 0.0
-
-        def enter(found: Expansion) -> None:
-            nonlocal settled
-            counts["nodes"] += found.expanded
-            counts["lp_solves"] += found.programs
-            counts["exact_checks"] += found.thin
-            settled = max(settled, found.discarded)
-            if proofs is not None:
-                proofs.enter(found.proofs)
-            for piece, point in found.candidates:
-                incumbent.offer(*pieces[piece].lower_bound(point))
-            for node in found.nodes:
-                if node.split[0] < problem.network.depth:
-                    heapq.heappush(queue, (-node.bound, next(order), node))
-                    continue
-                if not np.isnan(node.point).any():
-                    incumbent.offer(*pieces[node.piece].lower_bound(node.point))
-                if node.bound > floor():
-                    counts["unsettled_leaves"] += 1
-                close(node)
-
-        directions = dual_directions(problem.network, problem.dual_p, floor())
+        frontier = Frontier(incumbent, budget, self.certified)
+        directions = dual_directions(problem.network, problem.dual_p, frontier.floor)
         arrays: list[PieceArrays] = []
-        for index, piece in enumerate(each_piece(problem)):
+        for piece in each_piece(problem):
             if deadline.is_over:
                 return math.inf, False, {"nodes": 0.0}, None
-            pieces.append(piece)
-            if proofs is not None:
-                proofs.leaves.append([])
+            index = frontier.add(piece)
             arrays.append(PieceArrays.of(piece, directions, stop))
             if directions is None or len(directions):
-                enter(root_node(arrays, index, floor(), incumbent.lower, proofs is not None and proofs.kept))
-            elif proofs is not None:
-                proofs.enter([(index, Leaf((), BOUNDED))])
+                frontier.enter(root_node(arrays, index, frontier.floor, incumbent.lower, frontier.keeps_proofs))
+            else:
+                frontier.settle_piece(index)
         threads = self.threads or process_threads()
-        finished = False
         rounds = 0
-        while True:
-            while queue and -queue[0][0] <= floor():
-                close(heapq.heappop(queue)[2])
-            if not queue:
-                finished = True
+        while not frontier.is_done:
+            left = math.inf if budget.nodes is None else budget.nodes - frontier.counts["nodes"]
+            if deadline.is_over or stop[0] or left <= 0:
                 break
-            if -queue[0][0] <= settled and not budget.is_closed(incumbent.lower, settled):
-                finished = True  # a leaf that could not be settled is above all that is open
-                break
-            if deadline.is_over or stop[0] or (budget.nodes is not None and counts["nodes"] >= budget.nodes):
-                break
-            room = self.batch if budget.nodes is None else min(self.batch, budget.nodes - counts["nodes"])
+            room = int(min(self.batch, left))
             # Short rounds first: the incumbent rises most in the beginning, and a short time limit is kept.
             steps = min(self.steps, 4 << min(rounds, 20))
-            if budget.nodes is not None:
-                steps = min(steps, max(1, (budget.nodes - counts["nodes"]) // room))
+            if left < math.inf:
+                steps = min(steps, max(1, int(left) // room))
             rounds += 1
-            deadline.tell(problem.p, incumbent.lower, max(settled, -queue[0][0]))
-            nodes: list[Node] = []
-            while queue and len(nodes) < room:
-                node = heapq.heappop(queue)[2]
-                if node.bound <= floor():
-                    close(node)
-                    continue
-                nodes.append(node)
-            longest = max(longest, len(queue))
-            keep = proofs is not None and proofs.kept
+            deadline.tell(problem.p, incumbent.lower, frontier.upper)
+            nodes = frontier.take(room)
             sharing = threads if len(nodes) * steps >= WORTH_SHARING else 1
-            enter(expand(nodes, arrays, floor(), incumbent.lower, steps, keep, sharing))
-        # Directions are dropped one by one for staying below the floor.
-        upper = max(settled, -queue[0][0] if queue else 0.0, floor())
-        certificate = None
-        if proofs is not None:
-            proofs.enter([(node.piece, Leaf(node.path, BOUNDED)) for _, _, node in queue])
-            certificate = proofs.certificate()
-            if certificate is not None and 0 < upper < math.inf:
-                upper = upper * (1 + ROOM) + 4 * slack
-        stats = {
-            **{name: float(count) for name, count in counts.items()},
-            "pieces": float(len(pieces)),
-            "longest_queue": float(longest),
-        }
+            keep = frontier.keeps_proofs
+            frontier.enter(expand(nodes, arrays, frontier.floor, incumbent.lower, steps, keep, sharing), nodes)
+        finished = frontier.is_done
+        upper, certificate = frontier.conclude()
+        stats = frontier.stats()
         if self.certified:
             stats["certified"] = float(certificate is not None)
         return upper, finished, stats, certificate
@@ -268,21 +154,32 @@ class BranchAndBound(AbstractLipschitzSolver):
 
 @contextlib.contextmanager
 def _alarm(deadline: Deadline) -> Iterator[NDArray[np.int8]]:
-    """A flag of shape (1,) that becomes 1 when the deadline passes, also while compiled code runs."""
+    """A flag of shape (1,) that becomes 1 when the deadline passes, also while compiled code runs.
+
+    The clock stands still while kernels are compiled, so what is left is asked for again each time it should be over.
+    """
     stop = np.zeros(1, dtype=np.int8)
     if math.isinf(deadline.remaining):
         yield stop
         return
-    timer = threading.Timer(deadline.remaining, stop.fill, (1,))
-    timer.daemon = True
-    timer.start()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(max(deadline.remaining, GLANCE)):
+            if deadline.is_over:
+                stop.fill(1)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield stop
     finally:
-        timer.cancel()
+        ended.set()
+        watcher.join()
 
 
-def _affine(problem: LipschitzProblem, incumbent: _Incumbent) -> float:
+def _affine(problem: LipschitzProblem, incumbent: Incumbent) -> float:
     """The constant of a network without hidden layers: one gradient everywhere."""
     piece = next(each_piece(problem))
     incumbent.offer(*piece.lower_bound(0.5 * (piece.box.lower + piece.box.upper)))
@@ -292,7 +189,7 @@ def _affine(problem: LipschitzProblem, incumbent: _Incumbent) -> float:
     return float(vector_norm(gradient, problem.dual_p)) * (1 + 1e-14)
 
 
-def _sample(incumbent: _Incumbent, rng: np.random.Generator, deadline: Deadline) -> None:
+def _sample(incumbent: Incumbent, rng: np.random.Generator, deadline: Deadline) -> None:
     """Gradients at random points, then a walk of the best ones with shrinking steps."""
     problem = incumbent.problem
     points, norms = np.empty((0, problem.network.input_dimension)), np.empty(0)
@@ -307,13 +204,12 @@ def _sample(incumbent: _Incumbent, rng: np.random.Generator, deadline: Deadline)
     order = np.argsort(-norms)[:WALKERS]
     walkers, best = points[order], norms[order]
     spread: FloatArray = np.std(points, axis=0)
-    for step in range(STEPS):
+    for step in range(WALK_STEPS):
         if deadline.is_over:
             break
         steps = rng.standard_normal((len(walkers), TRIES, points.shape[1])) * spread * 0.5 * 0.6**step
         tries = walkers[:, None, :] + steps
-        if isinstance(problem.domain, Box):
-            tries = np.clip(tries, problem.domain.lower, problem.domain.upper)
+        tries = problem.domain.nearest(tries)
         flat = tries.reshape(-1, points.shape[1])
         lengths = vector_norm(gradients_at(problem.network, flat), problem.dual_p).reshape(len(walkers), TRIES)
         pick = np.argmax(lengths, axis=1)

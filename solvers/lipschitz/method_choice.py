@@ -16,13 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solvers.problems.domains import WholeSpace
 from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["MOST_SEARCHED", "Choice", "Size", "choose", "propagation_work", "size_of", "vertex_signs"]
 
 VERTICES, REGIONS, SEARCH = "vertex-enumeration", "region-enumeration", "branch-and-bound"
-SAMPLES, PROPAGATION, PRODUCT = "sampling", "propagation", "norm-product"
+SAMPLING, PROPAGATION, PRODUCT = "sampling", "propagation", "norm-product"
 
 # Undecided hidden neurons up to which a search that may never end is started at all.
 MOST_SEARCHED = 400
@@ -67,8 +66,8 @@ def size_of(problem: LipschitzProblem) -> Size:
     """The size of a problem before anything is computed: every neuron may be undecided."""
     network, domain = problem.network, problem.domain
     d = network.input_dimension
-    whole = isinstance(domain, WholeSpace)
-    if network.is_homogeneous and (whole or bool(domain.strictly_contains(np.zeros(d)))):
+    whole = not domain.is_bounded
+    if network.is_homogeneous and domain.strictly_contains(np.zeros(d)):
         pieces = 2 * d
     else:
         pieces = 2 * d + 1 if whole else 1
@@ -108,7 +107,7 @@ def _choose(size: Size) -> Choice:
     affordable = propagation_work(size) <= MOST_PROPAGATION
     return Choice(
         (),
-        (SAMPLES, PROPAGATION, PRODUCT) if affordable else (SAMPLES, PRODUCT),
+        (SAMPLING, PROPAGATION, PRODUCT) if affordable else (SAMPLING, PRODUCT),
         f"too large to be exact: {size.undecided} hidden neurons may change sign on the domain, and no search is "
         f"started on more than {MOST_SEARCHED}; the bounds are from sampling and from "
         f"{'propagation and ' if affordable else ''}norms of the weights",

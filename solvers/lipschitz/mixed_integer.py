@@ -6,9 +6,9 @@ linear in the model of `big_m_model`, on every bounded piece of the domain (`sol
 A solver's optimum is a lower bound only once its pattern has a proved interior, at a point that passes
 `witness_bound`. A pattern without one is cut off, with all that share the reason, and the program is solved again
 (`strict_interior`). What cannot be decided either way is cut off too and enters the upper bound. Upper bounds are the
-solver's own, in float64: each is raised by SAFETY times the constant, ten times the tolerances that are asked of it.
+solver's own, in float64: each is raised by SOLVER_ROOM times the constant, ten times the tolerances asked of it.
 
-Source: Jordan and Dimakis 2020 (LipMIP); the strict interior is design, section 2.3.
+Source: LipMIP [JD20]; `problems.regions` for the strict interior.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 
 from solvers.arithmetic.norms import vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.programs.backends import check_backend, run_program
 from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
 from solvers.lipschitz.programs.strict_interior import Conflict, judge_pattern
@@ -36,7 +36,7 @@ from solvers.problems.witnesses import rounding_slack, witness_bound
 
 __all__ = ["MixedInteger"]
 
-SAFETY = 1e-8
+SOLVER_ROOM = 1e-8
 # Gap left to the solver, and the improvement that a new incumbent must bring: together below 1e-7.
 SOLVER_GAP = 1e-9
 LEAST_STEP = 4e-8
@@ -194,7 +194,7 @@ class _Search:
             self.counts["programs"] += 1
             self.counts["nodes"] += answer.nodes
             # Infeasible: no pattern that is left reaches the floor.
-            proved = max(floor, scale * answer.bound) + SAFETY * scale
+            proved = max(floor, scale * answer.bound) + SOLVER_ROOM * scale
             task.bound = min(task.bound, proved)
             if answer.found:
                 if self._judge(task, program.pattern()):

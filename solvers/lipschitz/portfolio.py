@@ -19,8 +19,8 @@ from solvers.problems.results import LipschitzBounds, Status
 
 __all__ = ["Portfolio"]
 
-# Without a time limit a method ends after so many seconds for each problem: `auto` never hangs. The first call of all
-# compiles for half a minute, more on a busy machine.
+# Without a time limit a method ends after so many seconds for each problem, compilation not counted: `auto` never
+# hangs.
 PATIENCE = 300.0
 # Of the time left, what goes to a method that another one can follow.
 FIRST_SHARE = 0.6

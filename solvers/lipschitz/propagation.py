@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.facets import each_piece
@@ -25,7 +25,8 @@ __all__ = ["Propagation", "propagation_bound", "undecided_neurons"]
 def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = None) -> float:
     """A proved upper bound of Lip_p(f; X), rounded upward; inf for L = 0 and where the deadline passes first."""
     from solvers.lipschitz.bounds.directions import dual_directions
-    from solvers.lipschitz.search.nodes import PieceArrays, root_node
+    from solvers.lipschitz.bounds.pattern_bounds import bound_piece
+    from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 
     if problem.network.depth == 0:
         return np.inf
@@ -34,19 +35,18 @@ def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = Non
     for piece in each_piece(problem):
         if deadline is not None and deadline.is_over:
             return np.inf
-        found = root_node([PieceArrays.of(piece, directions)], 0, -np.inf, np.inf)
-        largest = max([largest, found.discarded, *(node.bound for node in found.nodes)])
+        largest = max(largest, bound_piece(PieceArrays.of(piece, directions)).bound)
     return largest
 
 
 def undecided_neurons(problem: LipschitzProblem) -> int:
     """Hidden neurons that propagated ranges leave undecided on a domain that is its own bounded piece."""
-    from solvers.lipschitz.search.nodes import PieceArrays, root_node
+    from solvers.lipschitz.bounds.pattern_bounds import bound_piece
+    from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 
     (piece,) = each_piece(problem)
-    nodes = root_node([PieceArrays.of(piece, None)], 0, -np.inf, np.inf).nodes
-    widths = problem.network.widths
-    return sum(int((row[:n] == 0).sum()) for node in nodes for row, n in zip(node.signs, widths, strict=True))
+    signs = bound_piece(PieceArrays.of(piece, None)).signs
+    return sum(int((row[:n] == 0).sum()) for row, n in zip(signs, problem.network.widths, strict=True))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def count_regions(network: ReluNetwork, domain: Domain | None = None) -> int:
         domain: a box; all of R^d when left out.
     Raises:
         InputError: too many inputs.
-    Source: Zaslavsky 1975 and Montufar et al. 2014 count what this enumerates.
+    Source: [Zas75] and [MPCB14] count what this enumerates.
     """
     scalar = network if network.output_dimension == 1 else network.select_output(0)
     problem = LipschitzProblem(scalar, 2.0, domain)

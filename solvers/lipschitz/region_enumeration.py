@@ -4,7 +4,7 @@ A bounded piece of the problem (`regions.pieces`) is subdivided neuron by neuron
 every region that comes out is measured. How cells are cut is told in `regions.kernels`, how signs are made certain in
 `regions.geometry`; nothing depends on a tolerance.
 
-Source: Berzins 2023 for subdivision through signs at vertices; the constant is the longest gradient (design, 2.3).
+Source: [Ber23] for subdivision through signs at vertices; `problems.facets` for the pieces.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rationals import DyadicArray
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.regions.pieces import Piece, region_pieces
 from solvers.problems.budget import Budget, Deadline
-from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
@@ -39,11 +39,11 @@ MOST_INPUTS = 8
 # Certificates list every region; longer ones are of no use to a checker in exact arithmetic.
 MOST_CERTIFIED = 4000
 # Cells between two looks at the clock, and the seconds they should take at most.
-FIRST_STEPS, MOST_STEPS, GLANCE = 256, 1 << 20, 0.02
+FIRST_STEPS, MOST_STEPS, STEPS_SECONDS = 256, 1 << 20, 0.02
 # Regions too thin for a witness in float64 that are looked at in exact arithmetic.
 MOST_THIN = 500
 # Random points whose gradients are measured first.
-SAMPLES = 256
+FIRST_POINTS = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +98,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         firsts: dict[Hashable, tuple[_Case, np.random.Generator]] = {}
         owners = []
         for problem, rng in zip(problems, rngs, strict=True):
-            key = (id(problem.network), _domain_key(problem.domain))
+            key = (id(problem.network), problem.domain.key)
             case, _ = firsts.setdefault(key, (_Case(), rng))
             case.problems.setdefault(problem.dual_p, problem)
             owners.append(case)
@@ -158,14 +158,14 @@ class RegionEnumeration(AbstractLipschitzSolver):
                 if deadline.is_over or (limit is not None and stream.regions >= limit):
                     finished = False
                     break
-                before = deadline.elapsed
+                before = deadline.spent
                 code = stream.advance(steps, limit)
                 if code == IMPROVED:
                     thin += _improve(case, piece, record, stream.centres(), thin < MOST_THIN)
                     continue
                 if lists is not None and not _list_regions(stream, listed, MOST_CERTIFIED - met):
                     lists = None
-                steps = _next_steps(steps, deadline.elapsed - before)
+                steps = _next_steps(steps, deadline.spent - before)
                 for q, problem in case.problems.items():
                     deadline.tell(problem.p, case.lower.get(q, 0.0), math.inf)
             met, cells, passed = met + stream.regions, cells + stream.steps, passed + stream.passed
@@ -200,13 +200,9 @@ class RegionEnumeration(AbstractLipschitzSolver):
 
 def _next_steps(steps: int, seconds: float) -> int:
     """As many cells as fit between two looks at the clock."""
-    if seconds < 0.5 * GLANCE:
+    if seconds < 0.5 * STEPS_SECONDS:
         return min(2 * steps, MOST_STEPS)
-    return max(FIRST_STEPS, steps // 2) if seconds > 2 * GLANCE else steps
-
-
-def _domain_key(domain: Domain) -> Hashable:
-    return (domain.lower.tobytes(), domain.upper.tobytes()) if isinstance(domain, Box) else None
+    return max(FIRST_STEPS, steps // 2) if seconds > 2 * STEPS_SECONDS else steps
 
 
 def _affine(case: _Case) -> dict[float, float]:
@@ -223,10 +219,10 @@ def _sample(case: _Case, record: Record, rng: np.random.Generator) -> None:
     """Longest gradients at random points, so that cells are passed over from the start."""
     problem = next(iter(case.problems.values()))
     domain, d = problem.domain, problem.network.input_dimension
-    if isinstance(domain, Box):
-        points = rng.uniform(domain.lower, domain.upper, (SAMPLES, d))
+    if domain.is_bounded:
+        points = domain.draw(FIRST_POINTS, rng)
     else:  # near the kinks, and far out
-        points = rng.standard_normal((SAMPLES, d)) * 10.0 ** rng.uniform(-1, 2, (SAMPLES, 1))
+        points = rng.standard_normal((FIRST_POINTS, d)) * 10.0 ** rng.uniform(-1, 2, (FIRST_POINTS, 1))
     gradients = gradients_at(problem.network, points)
     for e, (q, asked) in enumerate(case.problems.items()):
         lengths = vector_norm(gradients, q)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solvers.lipschitz._base import AbstractLipschitzSolver
-from solvers.lipschitz.norm_product import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain

@@ -1,7 +1,7 @@
 """Exact constants of shallow networks: every cell of the hyperplane arrangement, through its vertices.
 
-Sources: Zaslavsky 1975 for the number of cells; the gradient on a cell is sum over active j of v_j w_j ([DFGSV25],
-section 2). How each cell is met once is told in `shallow.cell_enumeration`.
+Sources: [Zas75] for the number of cells; the gradient on a cell is sum over active j of v_j w_j [DFGSV25, section 2].
+How each cell is met once is told in `shallow.cell_enumeration`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import dual_exponent, scalar_norm, vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.norm_product import norm_product_bound
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.shallow.cases import (
     Case,
     ExactCell,
@@ -34,7 +34,7 @@ from solvers.lipschitz.shallow.form import shallow_form
 from solvers.lipschitz.shallow.incumbents import Champion, Incumbents
 from solvers.lipschitz.shallow.interior_points import point_in_cell
 from solvers.problems.budget import Budget, Deadline
-from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
 from solvers.problems.witnesses import rounding_slack
@@ -170,10 +170,11 @@ class VertexEnumeration(AbstractLipschitzSolver):
         form, d = case.form, case.network.input_dimension
         rows, offsets = form.rows.tolist(), form.offsets.tolist()
         faces = 0
-        if isinstance(case.area, Box):
+        if case.area.bounds is not None:
+            lower, upper = case.area.bounds
             eye = np.eye(d)
             rows += [*eye.tolist(), *(-eye).tolist()]
-            offsets += [*(-case.area.lower).tolist(), *case.area.upper.tolist()]
+            offsets += [*(-lower).tolist(), *upper.tolist()]
             faces = 2 * d
         if math.comb(len(rows), min(d, form.count + faces)) > MOST_EXACT_SUBSETS:
             return None
@@ -196,7 +197,7 @@ def _cases(problems: Sequence[LipschitzProblem]) -> tuple[list[Case], list[Case]
     known: dict[Hashable, Case] = {}
     owner = []
     for problem in problems:
-        key = (id(problem.network), _domain_key(problem.domain))
+        key = (id(problem.network), problem.domain.key)
         if key not in known:
             whole = WholeSpace(problem.network.input_dimension)
             centred = bool(problem.domain.strictly_contains(np.zeros(whole.dimension)))
@@ -210,12 +211,8 @@ def _cases(problems: Sequence[LipschitzProblem]) -> tuple[list[Case], list[Case]
     return list(known.values()), owner
 
 
-def _domain_key(domain: Domain) -> Hashable:
-    return (domain.lower.tobytes(), domain.upper.tobytes()) if isinstance(domain, Box) else None
-
-
 def _group_key(case: Case) -> Hashable:
-    return (case.form.normals.shape, case.form.jumps.shape, case.form.central, _domain_key(case.area))
+    return (case.form.normals.shape, case.form.jumps.shape, case.form.central, case.area.key)
 
 
 def _ordered_sum(rows: Any) -> Any:

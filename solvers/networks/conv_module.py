@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.bits.fourier_correlations import (
-    UNIT_ROUNDOFF,
     FourierTables,
     conjugate_blocks,
     fourier_batch,
@@ -69,7 +69,7 @@ class OrderedConv2d(torch.nn.Conv2d):
     def _rounding(self, input: torch.Tensor) -> torch.Tensor:
         """How far torch's value and the ordered one can lie apart, shape (N, n, 1, 1).
 
-        Each sum of K + 1 terms in any order is off by at most g_{K+1} (sum |w x| + |b|) (Higham 2002, section 3.1), and
+        Each sum of K + 1 terms in any order is off by at most g_{K+1} (sum |w x| + |b|) [Hig02, section 3.1], and
         sum |w x| <= ||w_k||_2 ||x||_2, as a kernel no larger than the image meets no pixel twice. Factor 4 for two sums
         and the rounding of the bound itself; the constant for products that underflow.
         """

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.bits.correlations import Method, least_products
+from solvers.bits.images import as_images
 from solvers.bits.maps import PackedMaps, packed_features
 from solvers.errors import InputError
-from solvers.networks.detectors import LayerSizes
-from solvers.networks.threshold import sole_class
-from solvers.problems.orbits import as_images
+from solvers.networks.detectors import ThresholdDetectors, sole_class
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ConvThresholdNetwork(LayerSizes):
+class ConvThresholdNetwork(ThresholdDetectors):
     """Phi is a circular convolution with thresholds (`solvers.bits.maps`); detector k fires on x when
     min over all H W cyclic translations T of <u, T Phi(x)> < m for one of its neurons (u, m).
 
@@ -41,7 +41,7 @@ class ConvThresholdNetwork(LayerSizes):
         thresholds: per detector the m, (M_k,).
         detector_classes: per detector the index of its class.
         classes: the labels, sorted.
-    Source: the thesis' translation-invariant variant of [DFG24], Algorithm 2.
+    Source: the translation-invariant variant of [DFG24, Algorithm 2] in [FinkeThesis].
     """
 
     shape: tuple[int, int, int]
@@ -51,6 +51,7 @@ class ConvThresholdNetwork(LayerSizes):
     thresholds: tuple[NDArray[np.int64], ...]
     detector_classes: tuple[int, ...]
     classes: tuple[object, ...]
+    kind: ClassVar[str] = "convolutional"
 
     def __post_init__(self) -> None:
         channels, height, width = self.shape
@@ -66,13 +67,28 @@ class ConvThresholdNetwork(LayerSizes):
             got = (len(mask), mask.filters, mask.height, mask.width)
             if got != size:
                 raise InputError(f"masks must have shape (M, n, H, W) = {size}, got {got}")
-        if len(self.classes) < 2 or len(self.detector_classes) != (1 if len(self.classes) == 2 else len(self.classes)):
-            raise InputError("two classes take one detector, K > 2 classes take K")
+        self._check_classes()
 
     @property
-    def parameters(self) -> int:
-        """Weights and biases of both convolutions and of the output; a filter shared by all positions counts once."""
-        return self._parameters(self.filters, self.first_layer_width * self.shape[1] * self.shape[2])
+    def weights(self) -> FloatArray:
+        """The filters, by the name that first layers of all networks have."""
+        return self.filters
+
+    @property
+    def positions(self) -> int:
+        """H W."""
+        return self.shape[1] * self.shape[2]
+
+    @property
+    def inputs(self) -> int:
+        """d = C H W."""
+        return math.prod(self.shape)
+
+    @property
+    def widest(self) -> int:
+        """Numbers that one point brings about in the widest layer."""
+        # The second convolution reads images wrapped to nearly twice their height and width.
+        return max(self.first_layer_width, self.second_layer_width) * 4 * self.positions
 
     def firing(self, points: FloatArray, method: Method | None = None) -> NDArray[np.int64]:
         """Neurons of every detector that fire, shape (N, detectors), from packed bits."""
@@ -98,27 +114,12 @@ class ConvThresholdNetwork(LayerSizes):
             return np.where(firing[:, 0] > 0, covered, 1 - covered)
         return sole_class(firing > 0)
 
-    def rescaled(self, factor: float) -> ConvThresholdNetwork:
-        """The network that answers on factor * x what this one answers on x, up to rounding: biases times factor > 0.
-
-        A network built on points divided by their radius R is one for the points themselves after `rescaled(R)`.
-        """
-        return replace(self, biases=self.biases * factor)
-
     def to_torch(self, device: str = "cpu") -> torch.nn.Module:
         """The network as Conv2d, step, Conv2d, step, max-pool and Linear; see `conv_module.ConvThresholdModule`."""
         from solvers.networks.conv_module import ConvThresholdModule
 
-        return ConvThresholdModule(
-            self.shape,
-            self.filters,
-            self.biases,
-            self.masks,
-            self.thresholds,
-            self.detector_classes,
-            len(self.classes),
-            device,
-        )
+        detectors = self.masks, self.thresholds, self.detector_classes, len(self.classes)
+        return ConvThresholdModule(self.shape, self.filters, self.biases, *detectors, device)
 
     def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]:
         """Class indices (N,) of points (N, d) or (N, C, H, W), by the exported torch module."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
-from solvers.files.threshold_npz import StoredNetwork
-from solvers.networks.threshold import ThresholdNetwork
+from solvers.networks.detectors import BuiltNetwork
 
 __all__ = ["detector_margins", "neuron_margins"]
 
@@ -19,27 +17,21 @@ __all__ = ["detector_margins", "neuron_margins"]
 BLOCK_NUMBERS = 2**21
 
 
-def _blocks(network: StoredNetwork, points: FloatArray, device: str) -> Iterator[tuple[slice, FloatArray]]:
+def _blocks(network: BuiltNetwork, points: FloatArray, device: str) -> Iterator[tuple[slice, FloatArray]]:
     """Margins of all neurons (rows, M) for one slice of the points after the other."""
     import torch
 
-    module: Any = network.to_torch(device)
-    positions = _features(network) // network.first_layer_width
-    rows = max(1, BLOCK_NUMBERS // (max(network.first_layer_width, network.second_layer_width) * positions))
+    margins = network.margins(device)
+    rows = max(1, BLOCK_NUMBERS // (max(network.first_layer_width, network.second_layer_width) * network.positions))
     with torch.inference_mode():
         for start in range(0, len(points), rows):
             part = slice(start, min(start + rows, len(points)))
             block = torch.tensor(points[part], dtype=torch.float64, device=device)
-            yield part, module.margins(block).cpu().numpy().astype(np.float64)
-
-
-def _features(network: StoredNetwork) -> int:
-    positions = 1 if isinstance(network, ThresholdNetwork) else network.shape[1] * network.shape[2]
-    return network.first_layer_width * positions
+            yield part, margins(block).cpu().numpy().astype(np.float64)
 
 
 def neuron_margins(
-    network: StoredNetwork, points: FloatArray, neurons: NDArray[np.int64], device: str = "cpu"
+    network: BuiltNetwork, points: FloatArray, neurons: NDArray[np.int64], device: str = "cpu"
 ) -> FloatArray:
     """Margins (N, len(neurons)) of some second-layer neurons at points (N, d): positive where a neuron fires.
 
@@ -53,12 +45,12 @@ def neuron_margins(
     return found
 
 
-def detector_margins(network: StoredNetwork, points: FloatArray, device: str = "cpu") -> FloatArray:
+def detector_margins(network: BuiltNetwork, points: FloatArray, device: str = "cpu") -> FloatArray:
     """The largest margin of every detector's neurons (N, detectors): positive where the detector fires.
 
     A detector without neurons has a margin below that of any neuron.
     """
-    found = np.full((len(points), len(network.masks)), -1.0 - _features(network))
+    found = np.full((len(points), len(network.masks)), -1.0 - network.features)
     ends = np.cumsum((0, *network.second_layer_widths)).tolist()
     if not ends[-1]:
         return found

@@ -38,7 +38,7 @@ class ReluNetwork:
         biases: b_0, ..., b_L; b_l has shape (n_{l+1},).
 
     Arrays are copied, checked for shape and finiteness, and made read-only. L = 0 (an affine map) is allowed.
-    Source: [DFGSV25], equation (1.1).
+    Source: [DFGSV25, equation (1.1)].
     """
 
     weights: tuple[FloatArray, ...]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,11 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.bits.features import Words, unpack_words
 from solvers.errors import InputError
-from solvers.networks.detectors import LayerSizes
+from solvers.networks.detectors import LayerSizes, sole_class
 from solvers.networks.relu import ReluNetwork
-from solvers.networks.threshold import sole_class
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ReluClassifier", "score_network"]
 
@@ -35,7 +39,7 @@ class ReluClassifier(LayerSizes):
             least c away from 0.
         detector_classes: per detector the index of its class.
         classes: the labels, sorted.
-    Source: [DFG24], Algorithm 2, with sigma the ReLU.
+    Source: [DFG24, Algorithm 2], with sigma the ReLU.
     """
 
     weights: FloatArray
@@ -45,11 +49,7 @@ class ReluClassifier(LayerSizes):
     offsets: tuple[float, ...]
     detector_classes: tuple[int, ...]
     classes: tuple[object, ...]
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases of both hidden layers and of the output."""
-        return self._parameters(self.weights, self.first_layer_width)
+    kind: ClassVar[str] = "relu"
 
     @property
     def margin(self) -> float:
@@ -89,6 +89,18 @@ class ReluClassifier(LayerSizes):
             [self.weights, masks, output],
             [self.biases, np.concatenate(self.thresholds), -np.array(self.offsets)],
         )
+
+    def to_torch(self, device: str = "cpu") -> torch.nn.Module:
+        """The scores (N, detectors) as a torch module.
+
+        Raises:
+            InputError: there is no second-layer neuron, so no second layer.
+        """
+        return self.network().to_torch(device)
+
+    def margins(self, device: str = "cpu") -> Callable[[torch.Tensor], torch.Tensor]:
+        """Raise InputError: margins count features, and ReLU features are no 0s and 1s."""
+        raise InputError("margins are of threshold neurons: take the scores of `network()` for a ReLU classifier")
 
     def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]:
         """Class indices (N,) of points (N, d), by the exported torch module.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,25 +11,16 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.bits.features import Words
 from solvers.errors import InputError
-from solvers.networks.detectors import LayerSizes
+from solvers.networks.detectors import ThresholdDetectors
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NO_CLASS", "ThresholdNetwork", "sole_class"]
-
-# What a network answers where no detector fires, or more than one.
-NO_CLASS = -1
-
-
-def sole_class(spoken_for: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Class indices (N,) from which classes (N, K) are spoken for: the only one, `NO_CLASS` for none or several."""
-    alone = spoken_for.sum(axis=1) == 1
-    return np.where(alone, spoken_for.argmax(axis=1), NO_CLASS).astype(np.int64)
+__all__ = ["ThresholdNetwork"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ThresholdNetwork(LayerSizes):
+class ThresholdNetwork(ThresholdDetectors):
     """Phi(x) = 1[W x + b > 0]; detector k fires on x when <u, Phi(x)> < m for one of its neurons (u, m).
 
     With two classes there is one detector, for the covered class "-": where it is silent the answer is the other
@@ -43,7 +34,7 @@ class ThresholdNetwork(LayerSizes):
         thresholds: per detector the m, (M_k,).
         detector_classes: per detector the index of its class.
         classes: the labels, sorted.
-    Source: [DFG24], Algorithm 2.
+    Source: [DFG24, Algorithm 2].
     """
 
     weights: FloatArray
@@ -52,40 +43,21 @@ class ThresholdNetwork(LayerSizes):
     thresholds: tuple[NDArray[np.int64], ...]
     detector_classes: tuple[int, ...]
     classes: tuple[object, ...]
+    kind: ClassVar[str] = "fully-connected"
 
     def __post_init__(self) -> None:
         words = -(-self.first_layer_width // 64)
         for mask, threshold in zip(self.masks, self.thresholds, strict=True):
             if mask.shape != (len(threshold), words):
                 raise InputError(f"masks must have shape (M, {words}) = ({len(threshold)}, {words}), got {mask.shape}")
-        if len(self.classes) < 2 or len(self.detector_classes) != (1 if len(self.classes) == 2 else len(self.classes)):
-            raise InputError("two classes take one detector, K > 2 classes take K")
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases of both hidden layers and of the output."""
-        return self._parameters(self.weights, self.first_layer_width)
-
-    def rescaled(self, factor: float) -> ThresholdNetwork:
-        """The network that answers on factor * x what this one answers on x, up to rounding: biases times factor > 0.
-
-        A network built on points divided by their radius R is one for the points themselves after `rescaled(R)`.
-        """
-        return replace(self, biases=self.biases * factor)
+        self._check_classes()
 
     def to_torch(self, device: str = "cpu") -> torch.nn.Module:
         """The network as a module of Linear layers and thresholds; see `threshold_module.ThresholdModule`."""
         from solvers.networks.threshold_module import ThresholdModule
 
-        return ThresholdModule(
-            self.weights,
-            self.biases,
-            self.masks,
-            self.thresholds,
-            self.detector_classes,
-            len(self.classes),
-            device,
-        )
+        detectors = self.masks, self.thresholds, self.detector_classes, len(self.classes)
+        return ThresholdModule(self.weights, self.biases, *detectors, device)
 
     def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]:
         """Class indices (N,) of points (N, d), by the exported torch module."""

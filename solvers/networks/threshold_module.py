@@ -18,10 +18,10 @@ from solvers.bits.features import (
     pack_bits,
     unpack_words,
 )
+from solvers.bits.firing import count_firing
 from solvers.bits.instructions import LANES
 from solvers.bits.signs import exact_sign, sign_slack
-from solvers.interpolation.covering_layer import count_firing
-from solvers.networks.threshold import NO_CLASS, sole_class
+from solvers.networks.detectors import NO_CLASS, sole_class
 
 __all__ = ["ClassIndex", "SignLinear", "Step", "ThresholdModule", "decision_layer", "fixed_linear", "predict"]
 

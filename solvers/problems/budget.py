@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from solvers.arithmetic.compile_clock import COMPILING
 from solvers.errors import InputError
 
 __all__ = ["Budget", "Deadline", "Watch"]
@@ -23,7 +24,8 @@ class Budget:
     """Limits of one solve.
 
     Attributes:
-        seconds: wall time; `math.inf` for none. Zero is allowed: the solver answers with what costs nothing.
+        seconds: wall time, compilation of kernels not counted; `math.inf` for none. Zero is allowed: the solver answers
+            with what costs nothing.
         nodes: nodes, regions or subsets a search may expand; `None` for no limit.
         relative_gap: EXACT is claimed when `upper - lower <= relative_gap * upper`.
         watch: who is told of progress by the methods that can; changes nothing in an answer.
@@ -57,24 +59,37 @@ class Budget:
 
 @dataclass(slots=True)
 class Deadline:
-    """A running clock for one budget."""
+    """A running clock for one budget, which stands still while this process compiles kernels.
+
+    The first solve after an installation compiles for a minute; a limit that counted it would end before the search.
+    """
 
     budget: Budget
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=lambda: time.perf_counter())
+    _compiled_before: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._compiled_before = COMPILING.seconds_until(self.started)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start, compilation included."""
         return time.perf_counter() - self.started
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the start that count against the budget."""
+        now = time.perf_counter()
+        return now - self.started - (COMPILING.seconds_until(now) - self._compiled_before)
 
     @property
     def remaining(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self.budget.seconds - self.elapsed)
+        return max(0.0, self.budget.seconds - self.spent)
 
     @property
     def is_over(self) -> bool:
-        return self.elapsed >= self.budget.seconds
+        return self.spent >= self.budget.seconds
 
     def tell(self, p: float, lower: float, upper: float) -> None:
         """Report the bounds so far to whoever watches."""

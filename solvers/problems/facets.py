@@ -1,9 +1,23 @@
 """One problem as bounded ones: homogenised facets, the domain transformation that every exact method shares.
 
-F(x, t) = W_L s(... s(W_0 x + b_0 t) ... + b_{L-1} t) is positively homogeneous and grad_x F(x, t) = grad f(x / t) for
-t > 0. So the linear regions of f on R^d are cones over t > 0, and each meets the surface of [-1, 1]^d x [0, 1]: the
-facet t = 1 or one of the 2d facets x_k = +-1, t in [0, 1]. The solid box is never used: at its apex every pattern is
-weakly feasible (design, section 2.3).
+Let F(x, t) = W_L s(... s(W_0 x + b_0 t) ... + b_{L-1} t) with s the ReLU: f with every hidden bias multiplied by t and
+without the last one, so f = F(., 1) + b_L.
+
+Theorem. Lip_p(f; R^d) is the largest ||grad_x F||_{p'} over the linear regions of F that meet the relative interior of
+one of 2 d + 1 facets of [-1, 1]^d x [0, 1]: t = 1, and x_k = +-1 for each k. If all hidden biases vanish, t drops out:
+Lip_p(f; X) is the largest ||grad f||_{p'} over the regions that meet one of the 2 d facets x_k = +-1 of [-1, 1]^d, for
+X = R^d and for every X with the origin inside.
+
+Proof sketch. s(c z) = c s(z) for c > 0, so F(c x, c t) = c F(x, t), and for t > 0 F(x, t) = t F(x / t, 1): hence
+grad_x F(x, t) = grad f(x / t), and over t > 0 the regions of F are the open cones over those of f at t = 1. Besides in
+0, the ray through a point with t > 0 meets the surface of [-1, 1]^d x [0, 1] where max(|x_1|, ..., |x_d|, t) = 1: on
+one of the 2 d + 1 facets. So an open cone cuts a relatively open, non-empty set out of their union, and the relative
+boundaries of the facets, of lower dimension, cannot hold all of it: every region of f is met. Conversely, a region met
+in the relative interior of a facet has points with t > 0, so it is the cone over a region of f. Without hidden biases
+the regions of f are open cones in R^d already; the same argument holds in [-1, 1]^d, and a cone meets the interior of
+every X with the origin inside.
+
+The solid box is never used: at its apex 0 all pre-activations vanish, so every pattern is weakly feasible there.
 
 On a facet t is carried through the layers by one more neuron per hidden layer: t >= 0, so relu(t) = t, and what comes
 out is an ordinary ReLU network with affine layers.
@@ -21,8 +35,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
 from solvers.networks.relu import ReluNetwork
-from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern
 from solvers.problems.results import Witness
@@ -66,10 +81,9 @@ class BoundedPiece:
         with np.errstate(divide="ignore", invalid="ignore"):
             x = whole[:-1] / whole[-1]
         domain = self.problem.domain
-        if isinstance(domain, Box) and not domain.strictly_contains(x) and self.problem.network.is_homogeneous:
-            # A cone around the origin, which lies inside the box: shrinking stays in the cone.
-            room = np.where(x > 0, domain.upper, -domain.lower) / np.maximum(np.abs(x), 1e-300)
-            x = x * (0.5 * min(1.0, float(room.min())))
+        if not domain.strictly_contains(x) and self.problem.network.is_homogeneous:
+            # A cone around the origin, which lies inside the domain: shrinking stays in the cone.
+            x = x * (0.5 * min(1.0, domain.reach(x)))
         return np.asarray(x)
 
     def lower_bound(self, u: FloatArray) -> tuple[float, Witness | None]:
@@ -84,7 +98,7 @@ def bounded_pieces(problem: LipschitzProblem) -> list[BoundedPiece]:
     the first layer, where k < d) t drops out and 2k remain, also for a box around the origin, since then all regions
     are cones.
 
-    Source: design, section 2.3.
+    Source: the theorem at the top of this file.
     """
     return list(each_piece(problem))
 
@@ -94,7 +108,7 @@ def each_piece(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
     network = problem.network
     w = network.weights[0]
     back = None
-    if network.depth and isinstance(problem.domain, WholeSpace) and w.shape[0] <= w.shape[1]:
+    if network.depth and not problem.domain.is_bounded and w.shape[0] <= w.shape[1]:
         back = _right_inverse(w)
     if back is None:
         yield from _facets(problem)
@@ -122,25 +136,24 @@ def _right_inverse(w: FloatArray) -> FloatArray | None:
     """
     n, d = w.shape
     back = np.linalg.pinv(w)
-    error = np.abs(np.eye(n) - w @ back) + (d + 4) * 2.0**-52 * (np.abs(w) @ np.abs(back) + 1)
+    error = np.abs(np.eye(n) - w @ back) + (d + 4) * EPSILON * (np.abs(w) @ np.abs(back) + 1)
     return np.asarray(back) if np.isfinite(back).all() and float(error.sum(axis=1).max()) < 0.5 else None
 
 
 def _facets(problem: LipschitzProblem) -> Iterator[BoundedPiece]:
-    network, domain = problem.network, problem.domain
+    network, bounds = problem.network, problem.domain.bounds
     d = network.input_dimension
     if network.depth == 0:
-        yield solid_piece(problem, domain if isinstance(domain, Box) else Box.cube(d))
+        yield solid_piece(problem, Box.cube(d) if bounds is None else Box(*bounds))
         return
-    around_origin = isinstance(domain, WholeSpace) or bool(domain.strictly_contains(np.zeros(d)))
-    if network.is_homogeneous and around_origin:
+    if network.is_homogeneous and problem.domain.strictly_contains(np.zeros(d)):
         if d == 1:  # the facets are single points; an interval on either side has the same two regions
             yield solid_piece(problem, Box([0.5], [1.0]))
             yield solid_piece(problem, Box([-1.0], [-0.5]))
             return
         yield from (_cone_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))
-    elif isinstance(domain, Box):
-        yield solid_piece(problem, domain)
+    elif bounds is not None:
+        yield solid_piece(problem, Box(*bounds))
     else:
         yield solid_piece(problem, Box.cube(d))
         yield from (_homogenised_facet(problem, k, side) for k in range(d) for side in (1.0, -1.0))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arithmetic.norms import FloatArray
+from solvers.networks.detectors import BuiltNetwork
 
-__all__ = ["BuiltNetwork", "Interpolant", "InterpolationStatus"]
+__all__ = ["Interpolant", "InterpolationStatus"]
 
 
 class InterpolationStatus(enum.StrEnum):
@@ -28,22 +28,6 @@ class InterpolationStatus(enum.StrEnum):
             InterpolationStatus.INTERPOLATES: "every point gets its label",
             InterpolationStatus.MISSES_POINTS: "widen the first layer, or try another maximal bias or seed",
         }[self]
-
-
-class BuiltNetwork(Protocol):
-    """What the networks of all constructions have in common."""
-
-    @property
-    def first_layer_width(self) -> int: ...
-    @property
-    def second_layer_widths(self) -> tuple[int, ...]: ...
-    @property
-    def second_layer_width(self) -> int: ...
-    @property
-    def detector_classes(self) -> tuple[int, ...]: ...
-    @property
-    def parameters(self) -> int: ...
-    def predict(self, points: FloatArray, device: str = "cpu", threads: int | None = None) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

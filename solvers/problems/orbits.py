@@ -2,7 +2,7 @@
 
 The translation T_(a,b) of an image x in R^{C x H x W} is (T x)[c, i, j] = x[c, i - a, j - b], indices modulo H and W;
 a 1-D signal has H = 1. Two rows lie in one orbit exactly when their canonical translates are equal, number by number.
-Source: the thesis' translation-invariant construction; see also Booth, 1980, on least rotations.
+Source: the translation-invariant construction of [FinkeThesis]; see also [Booth80] on least rotations.
 """
 
 from __future__ import annotations
@@ -20,39 +20,13 @@ from solvers.errors import InputError
 
 __all__ = [
     "Orbits",
-    "as_images",
     "canonical_translates",
-    "check_shape",
     "find_orbits",
     "refuse_translated_classes",
     "translate",
 ]
 
 BLOCK = 4096
-
-
-def check_shape(shape: tuple[int, int, int]) -> None:
-    """Raise InputError unless `shape` is (C, H, W) with C, H, W >= 1."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise InputError(f"shape must be (C, H, W) with C, H, W >= 1 (H = 1 for a 1-D signal), got {tuple(shape)}")
-
-
-def as_images(points: FloatArray, shape: tuple[int, int, int]) -> FloatArray:
-    """Points of shape (N, d) as images of shape (N, C, H, W); images pass as they are.
-
-    Raises:
-        InputError: `shape` is not three positive numbers, or C H W differs from d.
-    """
-    check_shape(shape)
-    if points.shape[1:] == tuple(shape):
-        return points
-    channels, height, width = shape
-    if points.ndim != 2 or channels * height * width != points.shape[1]:
-        raise InputError(
-            f"shape (C, H, W) = {tuple(shape)} holds {channels * height * width} numbers, "
-            f"but points have {f'd = {points.shape[1]}' if points.ndim == 2 else f'shape {points.shape}'}"
-        )
-    return points.reshape(-1, channels, height, width)
 
 
 def translate(images: FloatArray, shift: tuple[int, int]) -> FloatArray:

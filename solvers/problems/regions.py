@@ -1,7 +1,9 @@
 """Activation patterns and the linear regions they cut out.
 
-A pattern counts only if its region has an interior: at a kink, where pre-activations vanish, any pattern passes a
-closed test, and the gradients of those phantom patterns belong to no point of the domain (design, section 2.3).
+Strict interior: a pattern counts only if its region has an interior. At a kink, where pre-activations vanish, any
+pattern passes a closed test, and the gradients of those phantom patterns belong to no point of the domain: at the
+origin without biases, at corners where a whole layer dies, where neurons coincide. A pre-activation that vanishes
+identically on a region with an interior is undetermined, not split: its neuron adds nothing under either sign.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class LinearRegion:
 
         Returns:
             Array of shape (outputs, d), exact up to float64 rounding. Emptiness of the region is not checked.
-        Source: [DFGSV25], section 2.
+        Source: [DFGSV25, section 2].
         """
         return self.affine_maps()[-1][0]
 

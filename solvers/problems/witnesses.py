@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray, scalar_norm, vector_norm
 from solvers.arithmetic.rationals import DyadicArray
+from solvers.arithmetic.rounding import EPSILON
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern, LinearRegion, pattern_at
@@ -16,7 +17,6 @@ from solvers.problems.results import Witness
 
 __all__ = ["exact_gradient", "gradients_at", "rounding_slack", "witness_bound"]
 
-UNIT = 2.0**-53
 # Multiplications up to which a point too close to a kink for float64 is looked at in exact arithmetic.
 MOST_EXACT = 200_000
 
@@ -33,15 +33,15 @@ def gradients_at(network: ReluNetwork, points: FloatArray) -> FloatArray:
 def rounding_slack(network: ReluNetwork, q: float) -> float:
     """Bound on the error in l_q of a gradient multiplied out in float64, whatever the order of additions.
 
-    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.5: a product of L + 1 matrices has an
-    entrywise error below (sum of inner dimensions + L) u |W_L| ... |W_0|.
+    Source: [Hig02, section 3.5]: a product of L + 1 matrices has an entrywise error below
+    (sum of inner dimensions + L) u |W_L| ... |W_0|.
     """
     product = np.abs(network.weights[-1])
     terms = network.depth + 2
     for w in reversed(network.weights[:-1]):
         product = product @ np.abs(w)
         terms += w.shape[0]
-    return float(vector_norm(product[0], q)) * terms * 2.0**-51
+    return float(vector_norm(product[0], q)) * terms * (2 * EPSILON)
 
 
 def witness_bound(problem: LipschitzProblem, point: FloatArray) -> tuple[float, Witness | None]:
@@ -69,13 +69,13 @@ def witness_bound(problem: LipschitzProblem, point: FloatArray) -> tuple[float, 
 def _signs_are_certain(network: ReluNetwork, point: FloatArray, pattern: ActivationPattern) -> bool:
     """Whether rounding cannot have changed the sign of any pre-activation at the point.
 
-    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.1: n products are summed with an error
-    below n u / (1 - n u) times the sum of their sizes, in any order.
+    Source: [Hig02, section 3.1]: n products are summed with an error below n u / (1 - n u) times the sum of
+    their sizes, in any order.
     """
     values, errors = np.asarray(point, dtype=np.float64), np.zeros(len(point))
     for w, b, active in zip(network.weights[:-1], network.biases[:-1], pattern, strict=True):
         sizes = np.abs(w)
-        unit = (w.shape[1] + 3) * 2 * UNIT
+        unit = (w.shape[1] + 3) * EPSILON
         errors = sizes @ errors * (1 + unit) + unit * (sizes @ np.abs(values) + np.abs(b))
         values = w @ values + b
         certain: NDArray[np.bool_] = np.where(active, values > errors, values < -errors)

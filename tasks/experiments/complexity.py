@@ -26,7 +26,7 @@ from tasks.statistics import bootstrap_mean, exponent_fit, varying
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Complexity", "ComplexityConfig", "nested_sample", "questions"]
+__all__ = ["ComplexityConfig", "ComplexityExperiment", "nested_sample", "questions"]
 
 # Steps of the widths that are tried, and the widest of them.
 WIDTH_RATIO, LARGEST_WIDTH = 1.2, 8192
@@ -63,7 +63,7 @@ class ComplexityConfig(Config):
         return (self.shape or known_shape(self.data)) if self.conv else None
 
 
-class Complexity(AbstractExperiment[ComplexityConfig]):
+class ComplexityExperiment(AbstractExperiment[ComplexityConfig]):
     """Balls of a mutual covering against samples: flat where the structure of the classes is simple."""
 
     name = "complexity"
@@ -97,7 +97,7 @@ class Complexity(AbstractExperiment[ComplexityConfig]):
             raise InputError("a shape is for conv: set conv = true or leave it out")
         if config.samples is not None:
             _check_samples(problem, config.samples)
-        ConstructionChoice(config.point_shape).check(problem)
+        ConstructionChoice.for_shape(config.point_shape).check(problem)
 
     def warm_up(self) -> None:
         for data in ("lines:20", "blobs:20,0.1,10"):
@@ -234,7 +234,7 @@ def _measure(config: ComplexityConfig, stream: RandomStreams, context: RunContex
     pairs, network = found.pairs[0], found.network(0)
     omega = max((pair.omega for pair in pairs), key=lambda omega: omega.value)
     both = sum(len(pair.covering.plus.centres) for pair in pairs) if len(pairs) == 1 else 0
-    needed = _needed(problem, ConstructionChoice(shape), config, stream)
+    needed = _needed(problem, ConstructionChoice.for_shape(shape), config, stream)
     return {
         "balls": sum(len(pair.covering.minus.centres) for pair in pairs) + both,
         "separation": found.separation,

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from solvers.errors import InputError
+from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.fully_connected import Activation, FullyConnected
+from solvers.registry import construction_named
+from tasks.constructions import ConstructionChoice, known_shape
 from tasks.data_sets import load_problem
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext, SummaryTable
 from tasks.seeding import RandomStreams
@@ -28,20 +32,28 @@ class InterpolationConfig(Config):
         data: a name or file for `tasks.data_sets`; a made set is fixed over replicates by `data_seed`.
         width: n, first layer.
         max_bias: lambda.
+        construction: a name in `solvers.registry.INTERPOLATORS`; one that needs the shape of a point is given that of
+            the data where it is known.
         radius: the data are scaled to this R = max ||x||_2.
         minus: for two classes the covered one, by its place in sorted order.
-        activation: of both hidden layers; the random draws are the same for all.
+        activation: of both hidden layers, for constructions that have a choice; the random draws are the same for all.
     """
 
     data: str
     width: int = Field(ge=1)
     max_bias: float = Field(ge=0, allow_inf_nan=False)
-    construction: Literal["fully-connected"] = "fully-connected"
+    construction: str = FullyConnected.name
     data_seed: int = Field(default=0, ge=0)
     label: str | None = None
     radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     minus: Literal[0, 1] = 1
     activation: Activation = "threshold"
+
+    @field_validator("construction")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        construction_named(name)
+        return name
 
 
 class Interpolation(AbstractExperiment[InterpolationConfig]):
@@ -64,7 +76,7 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
 
     def check(self, config: InterpolationConfig, context: RunContext) -> None:
         problem = _problem(config, context)
-        _interpolator(config, problem.classes, context.device)
+        _interpolator(config, problem.classes, context.device).check(problem)
 
     def warm_up(self) -> None:
         problem = load_problem("moons:20")
@@ -177,6 +189,22 @@ def _problem(config: InterpolationConfig, context: RunContext) -> Any:
     )
 
 
-def _interpolator(config: InterpolationConfig, classes: tuple[object, ...], device: str) -> FullyConnected:
+def _interpolator(config: InterpolationConfig, classes: tuple[object, ...], device: str) -> AbstractInterpolator:
+    """The construction with those of the configuration's settings that it takes.
+
+    Raises:
+        InputError: it has no choice of activation, or needs what the configuration does not say.
+    """
+    taken = construction_named(config.construction).options
+    options: dict[str, object] = {}
+    if "activation" in taken:
+        options["activation"] = config.activation
+    elif config.activation != "threshold":
+        raise InputError(f"the {config.construction} construction has no choice of activation: leave it out")
+    if "shape" in taken:
+        shape = known_shape(config.data)
+        if shape is None:
+            raise InputError(f"the {config.construction} construction needs the shape of a point of {config.data}")
+        options["shape"] = shape
     minus = classes[config.minus] if len(classes) == 2 else None
-    return FullyConnected(config.width, config.max_bias, minus, device, activation=config.activation)
+    return ConstructionChoice(config.construction, options, minus).interpolator(config.width, config.max_bias, device)

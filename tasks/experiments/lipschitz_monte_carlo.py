@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from solvers.arithmetic.norms import dual_exponent, exponent_label, parse_exponent, scalar_norm
 from solvers.errors import InputError
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.problems.budget import Budget
-from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.domains import DOMAINS, Domain, check_kind
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import LinearRegion, pattern_at
 from solvers.registry import lipschitz_solver_named
@@ -35,7 +35,7 @@ from tasks.statistics import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LipschitzConfig", "LipschitzMonteCarlo", "pointwise_exponent", "theory_exponent"]
+__all__ = ["LipschitzConfig", "LipschitzMonteCarlo", "exponents", "pointwise_exponent", "theory_exponent"]
 
 
 class LipschitzConfig(Config):
@@ -45,7 +45,7 @@ class LipschitzConfig(Config):
         d, N, L: input dimension, width of every hidden layer, number of hidden layers.
         p: exponent in [1, inf].
         bias, bias_scale: law of the hidden biases (`tasks.ensembles`).
-        domain: the whole space, or the cube [-radius, radius]^d.
+        domain: a kind of `solvers.problems.domains`: the whole space, or one around 0 as [-radius, radius]^d.
         method: a name in `solvers.registry`; auto is the exact one for the size.
         relative_gap, time_limit: when a solve may stop; seconds per trial.
     """
@@ -56,7 +56,7 @@ class LipschitzConfig(Config):
     p: float
     bias: str = "zero"
     bias_scale: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    domain: Literal["global", "box"] = "global"
+    domain: Annotated[str, AfterValidator(check_kind)] = "global"
     radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     method: str = "auto"
     relative_gap: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
@@ -76,7 +76,7 @@ class LipschitzConfig(Config):
 
 
 def theory_exponent(p: float) -> float:
-    """The power of d in Lip_p of a random network: 1/2 for p < 2, 1 - 1/p from there on ([DFGSV25], Theorem 1.1)."""
+    """The power of d in Lip_p of a random network: 1/2 for p < 2, 1 - 1/p from there on [DFGSV25, Theorem 1.1]."""
     return 0.5 if p < 2 else 1.0 - (0.0 if math.isinf(p) else 1 / p)
 
 
@@ -115,7 +115,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
 
     def cost_seconds(self, config: LipschitzConfig) -> float:
         # About a microsecond for every vertex of the arrangement, and a little for every network.
-        if config.domain == "box":
+        if _domain(config).is_bounded:
             faces = [math.comb(config.d, k) * 2 ** (config.d - k) * math.comb(config.N, k) for k in range(config.d + 1)]
             vertices: int = sum(faces)
         else:
@@ -253,8 +253,8 @@ def exponents(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "point", "point_low", "point_high"])
 
 
-def _domain(config: LipschitzConfig) -> WholeSpace | Box:
-    return WholeSpace(config.d) if config.domain == "global" else Box.cube(config.d, -config.radius, config.radius)
+def _domain(config: LipschitzConfig) -> Domain:
+    return DOMAINS[config.domain].around_origin(config.d, config.radius)
 
 
 def _solver(config: LipschitzConfig, context: RunContext) -> AbstractLipschitzSolver:

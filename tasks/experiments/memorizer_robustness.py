@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from solvers.arithmetic.norms import parse_exponent
 from solvers.errors import InputError
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.networks.relu_classifier import ReluClassifier
 from solvers.problems.budget import Budget
-from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.domains import DOMAINS, Domain, check_kind
 from solvers.problems.questions import InterpolationProblem, LipschitzProblem
 from solvers.registry import lipschitz_solver_named
 from tasks.data_sets import load_problem
@@ -41,7 +41,7 @@ class RobustnessConfig(Config):
         width: n, first layer.
         max_bias: lambda.
         p: exponent in [1, inf].
-        domain: the whole space, or the cube [-radius, radius]^d.
+        domain: a kind of `solvers.problems.domains`: the whole space, or one around 0 as [-radius, radius]^d.
         radius: the data are scaled to this R = max ||x||_2.
         minus: the covered class, by its place in sorted order.
         method: a name in `solvers.registry`.
@@ -52,7 +52,7 @@ class RobustnessConfig(Config):
     width: int = Field(ge=1)
     max_bias: float = Field(ge=0, allow_inf_nan=False)
     p: float = 2.0
-    domain: Literal["global", "box"] = "global"
+    domain: Annotated[str, AfterValidator(check_kind)] = "global"
     data_seed: int = Field(default=0, ge=0)
     radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     minus: Literal[0, 1] = 1
@@ -67,7 +67,7 @@ class RobustnessConfig(Config):
 
 
 class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
-    """Both halves of the thesis in one number: how steep is a network that memorizes?
+    """Both halves of [FinkeThesis] in one number: how steep is a network that memorizes?
 
     The network is the construction of [DFG24] with ReLU neurons. Its score is positive on the covered class and
     negative on the other, by at least the margin on every point; so within the margin over the constant of a point,
@@ -145,7 +145,7 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
 
     def summary_tables(self, trials: pd.DataFrame) -> list[SummaryTable]:
         tables = []
-        for name, part in questions(trials):
+        for name, part in _questions(trials):
             rows = []
             for (bias, width), cell in part.groupby(["max_bias", "width"]):
                 fitting = cell[cell["interpolates"].astype(bool)]
@@ -174,13 +174,13 @@ class MemorizerRobustness(AbstractExperiment[RobustnessConfig]):
     def figures(self, trials: pd.DataFrame) -> dict[str, Figure]:
         from tasks.figures.robustness import robustness_figures
 
-        return robustness_figures(questions(trials))
+        return robustness_figures(_questions(trials))
 
     def data_sources(self, params: Mapping[str, Any]) -> list[str]:
         return [str(params["data"])]
 
 
-def questions(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _questions(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The trials by data set and by every parameter in `VARIANTS` that varies, each part with its name."""
     keys = varying(trials, VARIANTS)
     found = []
@@ -198,9 +198,8 @@ def _problem(config: RobustnessConfig, context: RunContext) -> InterpolationProb
     return problem
 
 
-def _domain(config: RobustnessConfig, problem: InterpolationProblem) -> WholeSpace | Box:
-    d = problem.points.shape[1]
-    return WholeSpace(d) if config.domain == "global" else Box.cube(d, -config.radius, config.radius)
+def _domain(config: RobustnessConfig, problem: InterpolationProblem) -> Domain:
+    return DOMAINS[config.domain].around_origin(problem.points.shape[1], config.radius)
 
 
 def _measure(config: RobustnessConfig, stream: RandomStreams, context: RunContext) -> Measurement:

@@ -21,7 +21,7 @@ from tasks.statistics import bootstrap_mean, wilson_share
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Shifts", "ShiftsConfig"]
+__all__ = ["Shifts", "ShiftsConfig", "with_rows"]
 
 DATA_AXES = ("patterns", "height", "width", "channels", "noise")
 

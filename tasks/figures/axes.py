@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["COLOURS", "MARKERS", "grid_figure", "style"]
 
-# Okabe and Ito 2008.
+# [OI08].
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
-from solvers.files.threshold_npz import StoredNetwork
+from solvers.networks.detectors import BuiltNetwork
 from solvers.networks.margins import neuron_margins
 from solvers.problems.questions import InterpolationProblem
 from tasks.figures.axes import COLOURS, MARKERS, style
 
-__all__ = ["centre_figure", "interpolation_figure", "picture_shape", "region_figure"]
+__all__ = ["centre_figure", "decision_figure", "interpolation_figure", "picture_shape"]
 
 # Pixels a side of the raster that regions are read from.
 RASTER = 400
@@ -57,24 +57,24 @@ def picture_shape(dimension: int, shape: tuple[int, int, int] | None) -> tuple[i
 
 
 def interpolation_figure(
-    network: StoredNetwork,
+    network: BuiltNetwork,
     problem: InterpolationProblem,
     centres: tuple[NDArray[np.int64], ...],
     shape: tuple[int, int, int] | None,
 ) -> Figure:
-    """`region_figure` for points in the plane (shape None), `centre_figure` for images.
+    """`decision_figure` for points in the plane (shape None), `centre_figure` for images.
 
     Args:
         network: for the points of the problem as they stand.
         centres: per detector the rows its neurons were made from.
     """
     if shape is None:
-        return region_figure(network, problem, centres)
+        return decision_figure(network, problem, centres)
     return centre_figure(network, problem, centres, shape)
 
 
-def region_figure(
-    network: StoredNetwork, problem: InterpolationProblem, centres: tuple[NDArray[np.int64], ...]
+def decision_figure(
+    network: BuiltNetwork, problem: InterpolationProblem, centres: tuple[NDArray[np.int64], ...]
 ) -> Figure:
     """Left: the answer all over the plane and the region of every neuron; right: how one neuron comes by its region.
 
@@ -124,7 +124,7 @@ def _raster(points: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def _answers(
-    axes: Axes, network: StoredNetwork, problem: InterpolationProblem, x: FloatArray, y: FloatArray, raster: FloatArray
+    axes: Axes, network: BuiltNetwork, problem: InterpolationProblem, x: FloatArray, y: FloatArray, raster: FloatArray
 ) -> bool:
     """The class answered at every pixel in a light tone, white where there is none; whether there are such."""
     found = network.predict(raster).reshape(len(y), len(x))
@@ -156,7 +156,7 @@ def _points(axes: Axes, problem: InterpolationProblem) -> None:
 def _one_neuron(
     figure: Figure,
     axes: Axes,
-    network: StoredNetwork,
+    network: BuiltNetwork,
     problem: InterpolationProblem,
     rows: NDArray[np.int64],
     owners: NDArray[np.int64],
@@ -198,7 +198,7 @@ def _frame(axes: Axes, title: str, x: FloatArray, y: FloatArray) -> None:
 
 
 def centre_figure(
-    network: StoredNetwork,
+    network: BuiltNetwork,
     problem: InterpolationProblem,
     centres: tuple[NDArray[np.int64], ...],
     shape: tuple[int, int, int],

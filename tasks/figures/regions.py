@@ -37,7 +37,7 @@ def region_figure(network: ReluNetwork, answers: list[LipschitzBounds]) -> Figur
             f"--plot draws regions for d = 2 inputs, the network has d = {network.input_dimension}: leave it out"
         )
     domain = answers[0].domain
-    box, shown = (domain, "") if isinstance(domain, Box) else _window(network)
+    box, shown = _window(network) if domain.bounds is None else (Box(*domain.bounds), "")
     polygons, gradients = [], []
     for corners, gradient in planar_regions(network, box):
         polygons.append(corners)

@@ -1,7 +1,7 @@
 """The construction against the textbook one, in one run: the same network, second layers alone and end to end.
 
 Reference: features in float32, then one dense float32 matrix-vector product per candidate, as a scientist would write
-[DFG24], Algorithm 2, then dense products for the evaluation. Both sides may use every core.
+[DFG24, Algorithm 2], then dense products for the evaluation. Both sides may use every core.
 
 On MNIST the textbook loop takes many minutes, so it is run on the first candidates of a class only: they must give the
 first neurons of ours, and their mean time for the minimum over the other classes stands for each further candidate.
@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from solvers.bits.features import unpack_words
 from solvers.interpolation.fully_connected import FullyConnected
+from solvers.networks.threshold import ThresholdNetwork
 from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
@@ -83,11 +85,21 @@ def textbook(
     return centres, thresholds, tried, minima, time.perf_counter() - begun
 
 
-def ours(problem: InterpolationProblem, width: int, minus: object = None) -> tuple[object, dict[str, float]]:
+@dataclass(frozen=True)
+class Built:
+    """An interpolant whose network is known to be fully connected."""
+
+    network: ThresholdNetwork
+    centres: tuple[np.ndarray, ...]
+    stats: Mapping[str, float]
+
+
+def ours(problem: InterpolationProblem, width: int, minus: object = None) -> tuple[Built, dict[str, float]]:
     solver = FullyConnected(width, 1.0, minus, threads=CORES)
     FullyConnected(width, 1.0, threads=CORES).solve(load_problem("moons:20000"), rng=np.random.default_rng(0))
     answer = solver.solve(problem, rng=np.random.default_rng(0))
-    return answer, dict(answer.stats)
+    assert isinstance(answer.network, ThresholdNetwork)
+    return Built(answer.network, answer.centres, answer.stats), dict(answer.stats)
 
 
 def drawn(problem: InterpolationProblem, width: int) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
@@ -97,7 +109,13 @@ def drawn(problem: InterpolationProblem, width: int) -> tuple[np.random.Generato
     return rng, weights, rng.uniform(-1.0, 1.0, width)
 
 
-def report(name: str, record_property: object, theirs: dict[str, float], stats: dict[str, float], bound: float) -> None:
+def report(
+    name: str,
+    record_property: Callable[[str, object], None],
+    theirs: dict[str, float],
+    stats: dict[str, float],
+    bound: float,
+) -> None:
     layers = theirs["layers"] / stats["cover_seconds"]
     whole = sum(theirs.values()) / stats["wall_seconds"]
     record_property("second_layers", layers)
@@ -117,7 +135,7 @@ def counting_bound(candidates: float, others: int, width: int) -> float:
 
 def mnist_layers(
     problem: InterpolationProblem,
-    answer: object,
+    answer: Built,
     width: int,
     prefix: int,
     features: np.ndarray,

@@ -1,6 +1,6 @@
 """Exact constants on a box against the times of the mixed-integer formulation, row by row.
 
-The published method is the mixed-integer formulation of Jordan and Dimakis 2020 on a commercial solver, two cores; its
+The published method is the mixed-integer formulation of [JD20] on a commercial solver, two cores; its
 times were measured on a machine like the one the table was made for. Box [-1, 1]^d, the law of
 `tasks.ensembles.draw_network` with N(0, 0.3^2) biases, relative gap 1e-6; compilation is not counted.
 

@@ -34,7 +34,7 @@ def norm(vector: list[float]) -> Callable[[float], float]:
 
 
 def sawtooth(depth: int) -> ReluNetwork:
-    """k-fold composition of the tent map 2 relu(x) - 4 relu(x - 1/2) on [0, 1]: slope 2^k (Telgarsky 2016)."""
+    """k-fold composition of the tent map 2 relu(x) - 4 relu(x - 1/2) on [0, 1]: slope 2^k [Telgarsky16]."""
     weights: list[list[list[float]]] = [[[1.0], [1.0]]]
     biases: list[list[float]] = [[0.0, -0.5]]
     for _ in range(depth - 1):

@@ -74,7 +74,7 @@ def _field(found: Document, rng: np.random.Generator, others: Sequence[Document]
 
 def _taken(found: Document, rng: np.random.Generator, others: Sequence[Document]) -> None:
     """A part of another result."""
-    other = others[rng.integers(len(others))]
+    other = others[int(rng.integers(len(others)))]
     name = ["certificate", "witness", "p", "domain", "upper", "lower"][rng.integers(6)]
     found[name] = copy.deepcopy(other[name])
 

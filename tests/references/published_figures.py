@@ -1,6 +1,6 @@
 """Published figures of the interpolation experiments, per cell: the tables beside this file.
 
-Source: the result tables that accompany [DFG24] (Dirksen, Finke, Genzel, JMLR 25(347), 2024). Columns: maximal bias,
+Source: the result tables that accompany [DFG24]. Columns: maximal bias,
 first-layer width, trials, share of trials with every point right, second-layer width (mean, all classes together) with
 its standard deviation over trials, and mean accuracy. Moons: 1000 points, noise 0.05, class 1 covered, 50 trials a
 cell. MNIST: all 70 000 points, one class against the rest, 25 trials a cell.

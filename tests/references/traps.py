@@ -1,4 +1,4 @@
-"""Networks on which closed constraints, tolerances or shortcuts give a wrong constant (design, section 2.3).
+"""Networks on which closed constraints, tolerances or shortcuts give a wrong constant.
 
 The truth is never ours: linear programs over all strictly feasible patterns (`lp_enumeration`), and a closed form
 beside them wherever there is one.
@@ -44,10 +44,13 @@ def _truth(trap: Trap) -> dict[float, float]:
     return {p: by_q[dual_exponent(p)] for p in P_VALUES}
 
 
-def relu_layers(*weights: Sequence[Sequence[float]], biases: Sequence[Sequence[float]] | None = None) -> ReluNetwork:
+def relu_layers(
+    *weights: Sequence[Sequence[float]] | np.ndarray, biases: Sequence[Sequence[float]] | None = None
+) -> ReluNetwork:
     """A network from its matrices; hidden biases are zero when left out."""
-    hidden = [np.zeros(len(w)) for w in weights[:-1]] if biases is None else [np.array(b, float) for b in biases]
-    return ReluNetwork(weights, [*hidden, np.zeros(len(weights[-1]))])
+    sizes = [len(np.asarray(w)) for w in weights]
+    hidden = [np.zeros(n) for n in sizes[:-1]] if biases is None else [np.array(b, float) for b in biases]
+    return ReluNetwork(weights, [*hidden, np.zeros(sizes[-1])])
 
 
 def whole_numbers(sizes: Sequence[int], scale: float, rng: np.random.Generator) -> ReluNetwork:
@@ -78,9 +81,8 @@ def traps() -> list[Trap]:
         name: str, network: ReluNetwork, *domains: Domain, constant: Callable[[float], float] | None = None
     ) -> None:
         for domain in domains:
-            where = (
-                "global" if isinstance(domain, WholeSpace) else f"{domain.lower.tolist()} to {domain.upper.tolist()}"
-            )
+            bounds = domain.bounds
+            where = "global" if bounds is None else f"{bounds[0].tolist()} to {bounds[1].tolist()}"
             found.append(Trap(f"{name}, {where}", network, domain, constant))
 
     line, plane, space = WholeSpace(1), WholeSpace(2), WholeSpace(3)
@@ -130,12 +132,9 @@ def traps() -> list[Trap]:
     )
 
     # Duplicates: relu(s) - relu(s) = 0, also of a multiple, also in a deeper layer.
-    for name, w, v, b in (
-        ("duplicates", [[1], [1]], [[1, -1]], [0.2, 0.2]),
-        ("scaled duplicates", [[1], [2]], [[2, -1]], [0.2, 0.4]),
-        ("duplicates at 0", [[1], [1]], [[1, -1]], [0.0, 0.0]),
-    ):
-        add(name, relu_layers(w, v, biases=[b]), line, interval, Box([-0.2], [1.0]), constant=lambda q: 0.0)
+    for name, factor, bias in (("duplicates", 1, 0.2), ("scaled duplicates", 2, 0.2), ("duplicates at 0", 1, 0.0)):
+        layers = relu_layers([[1], [factor]], [[factor, -1]], biases=[[bias, factor * bias]])
+        add(name, layers, line, interval, Box([-0.2], [1.0]), constant=lambda q: 0.0)
     add(
         "duplicates of the second layer",
         relu_layers(

@@ -31,7 +31,7 @@ def biases(law: str, scale: float = SCALE, size: int = 200_000) -> np.ndarray:
     return draw_network(1, [size], law, scale, RandomStreams.of(["biases", law])).biases[0]
 
 
-def test_the_table_holds_the_laws_of_the_design() -> None:
+def test_the_table_holds_these_laws_and_no_other() -> None:
     assert set(BIAS_LAWS) == {"zero", *LAWS}
 
 
@@ -78,7 +78,7 @@ def test_zero_biases_are_zero() -> None:
 
 @pytest.mark.parametrize(("d", "widths"), [(3, [400]), (40, [300, 500]), (20, [300, 300, 300])], ids=str)
 def test_weights_are_gaussian_with_the_variances_of_the_definition(d: int, widths: list[int]) -> None:
-    """[DFGSV25], Definition 1.1: entries N(0, 2 / n) with n rows in hidden layers, N(0, 1) in the last one."""
+    """[DFGSV25, Definition 1.1]: entries N(0, 2 / n) with n rows in hidden layers, N(0, 1) in the last one."""
     network = draw_network(d, widths, "normal", 1.0, RandomStreams.of(["weights", d, widths]))
     sizes = [d, *widths, 1]
     assert [w.shape for w in network.weights] == [(n, m) for m, n in itertools.pairwise(sizes)]

@@ -18,7 +18,7 @@ from tasks.data_sets import load_problem
 from tasks.experiment import Measurement, RunContext, Trial
 from tasks.experiments.interpolation import Interpolation, InterpolationConfig
 from tasks.statistics import wilson_share
-from tasks.sweeps import expand, parse_study
+from tasks.sweeps import parse_study, trials_of
 
 EXPERIMENT = Interpolation()
 VARYING = {"wall_seconds"}
@@ -26,7 +26,7 @@ VARYING = {"wall_seconds"}
 
 def trials(seed: int = 5, replicates: int = 2, fixed: dict[str, Any] | None = None, **grid: list[Any]) -> list[Trial]:
     sweep = {"experiment": EXPERIMENT.name, "grid": grid, "fixed": fixed or {}, "replicates": replicates}
-    return list(expand(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
+    return list(trials_of(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
 
 
 def run(batch: Sequence[Trial], context: RunContext | None = None) -> list[Measurement]:
@@ -227,8 +227,8 @@ def test_heat_maps_show_the_shares_and_widths() -> None:
     figures = EXPERIMENT.figures(made(ROWS))
     assert set(figures) == {"interpolation_moons_100"}
     shares, widths = (axes for axes in figures["interpolation_moons_100"].axes if axes.images)
-    np.testing.assert_allclose(shares.images[0].get_array(), [[0.0, 1.0, 1.0], [0.5, 1.0, 0.5]])
-    np.testing.assert_allclose(widths.images[0].get_array(), [[9.0, 8.0, 3.0], [7.0, 5.0, 2.0]])
+    for axes, values in ((shares, [[0.0, 1.0, 1.0], [0.5, 1.0, 0.5]]), (widths, [[9.0, 8.0, 3.0], [7.0, 5.0, 2.0]])):
+        np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), np.array(values))
     assert [label.get_text() for label in shares.get_xticklabels()] == ["10", "20", "40"]
     assert [label.get_text() for label in shares.get_yticklabels()] == ["0", "0.5"]
     assert "share of 2 restarts" in shares.get_title()

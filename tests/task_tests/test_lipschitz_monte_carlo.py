@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.container import ErrorbarContainer
+from matplotlib.lines import Line2D
 
 from solvers.arithmetic.norms import dual_exponent
 from solvers.errors import InputError
@@ -26,7 +28,7 @@ from tasks.experiments.lipschitz_monte_carlo import (
     pointwise_exponent,
     theory_exponent,
 )
-from tasks.sweeps import expand, parse_study
+from tasks.sweeps import parse_study, trials_of
 from tests.references.instances import Instance, instances
 from tests.references.lp_enumeration import lipschitz_by_lp
 from tests.strategies import P_VALUES
@@ -37,12 +39,13 @@ VARYING = {"wall_seconds"}
 
 def trials(seed: int = 5, replicates: int = 2, fixed: dict[str, Any] | None = None, **grid: list[Any]) -> list[Trial]:
     sweep = {"experiment": EXPERIMENT.name, "grid": grid, "fixed": fixed or {}, "replicates": replicates}
-    return list(expand(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
+    return list(trials_of(parse_study({"name": "t", "seed": seed, "sweeps": {"t": sweep}}, "t")))
 
 
-def run(batch: Sequence[Trial], context: RunContext | None = None) -> list[Measurement]:
+def run(batch: Sequence[Trial], context: RunContext | None = None) -> list[dict[str, Any]]:
     configs = [LipschitzConfig.model_validate(t.params) for t in batch]
-    return EXPERIMENT.run_batch(configs, [EXPERIMENT.streams(t) for t in batch], context or RunContext())
+    measured = EXPERIMENT.run_batch(configs, [EXPERIMENT.streams(t) for t in batch], context or RunContext())
+    return [dict(row) for row in measured]
 
 
 def frame(batch: Sequence[Trial]) -> pd.DataFrame:
@@ -148,13 +151,13 @@ def test_a_network_of_known_constant_gives_it(instance: Instance, monkeypatch: p
         return instance.network
 
     monkeypatch.setattr(lipschitz_monte_carlo, "draw_network", known)
-    box = isinstance(instance.domain, Box)
-    if box and not (np.all(instance.domain.lower == -1) and np.all(instance.domain.upper == 1)):
+    domain = instance.domain
+    if isinstance(domain, Box) and not (np.all(domain.lower == -1) and np.all(domain.upper == 1)):
         pytest.fail("the experiment knows cubes around the origin only")
     fixed = {
         "N": instance.network.widths[0],
         "d": instance.network.input_dimension,
-        "domain": "box" if box else "global",
+        "domain": "box" if isinstance(domain, Box) else "global",
     }
     for t in trials(replicates=1, fixed=fixed, p=list(P_VALUES)):
         measured, truth = run([t])[0], instance.constant(dual_exponent(t.params["p"]))
@@ -285,12 +288,13 @@ def test_figures_show_what_was_measured() -> None:
     table = exponents(rows)
     for axes, bias in zip(figures["exponent_against_p"].axes, ("normal", "zero"), strict=True):
         assert axes.get_title() == f"{bias} biases"
-        theory = {
-            label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True) if "theory" in label
-        }
-        kink = theory["theory, Lipschitz constant"].get_xydata()
-        np.testing.assert_allclose(kink, [[0, 0.5], [0.5, 0.5], [1, 1]])
-        fitted = np.asarray(axes.containers[0].lines[0].get_ydata(), dtype=float)
+        drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        kink = drawn["theory, Lipschitz constant"]
+        assert isinstance(kink, Line2D)
+        np.testing.assert_allclose(np.asarray(kink.get_xydata()), np.array([[0, 0.5], [0.5, 0.5], [1, 1]]))
+        bars = axes.containers[0]
+        assert isinstance(bars, ErrorbarContainer)
+        fitted = np.asarray(bars.lines[0].get_ydata(), dtype=np.float64)
         np.testing.assert_allclose(fitted, table[table["bias"] == bias].sort_values("p")["value"].to_numpy(float))
     (summary,) = EXPERIMENT.summary_tables(rows)
     assert len(summary.rows) == len(table) == 6

@@ -14,14 +14,14 @@ from solvers.errors import InputError
 from tasks.data_sets import load_problem
 from tasks.experiment import Measurement, RunContext, Trial
 from tasks.experiments.memorizer_robustness import MemorizerRobustness, RobustnessConfig
-from tasks.sweeps import expand, parse_study
+from tasks.sweeps import parse_study, trials_of
 
 EXPERIMENT = MemorizerRobustness()
 
 
 def trials(replicates: int, fixed: dict[str, Any], **grid: list[Any]) -> list[Trial]:
     sweep = {"experiment": EXPERIMENT.name, "grid": grid, "fixed": fixed, "replicates": replicates}
-    return list(expand(parse_study({"name": "t", "seed": 5, "sweeps": {"t": sweep}}, "t")))
+    return list(trials_of(parse_study({"name": "t", "seed": 5, "sweeps": {"t": sweep}}, "t")))
 
 
 def run(batch: list[Trial]) -> list[Measurement]:

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def trial(experiment: str, replicate: int = 0, seed: int = 1, sweep: str = "one"
     ],
 )
 def test_only_parameters_that_ask_another_question_share_the_draw(
-    experiment: str, params: dict[str, object], asked: dict[str, object], drawn: dict[str, object]
+    experiment: str, params: dict[str, Any], asked: dict[str, Any], drawn: dict[str, Any]
 ) -> None:
     kind = EXPERIMENTS[experiment]
     base = trial(experiment, **params)

@@ -13,7 +13,7 @@ from tasks.experiment import RunContext
 from tasks.experiments.shifts import Shifts, ShiftsConfig
 from tasks.registry import EXPERIMENTS
 from tasks.shifts import shifted_patterns
-from tasks.sweeps import expand, load_study, parse_study
+from tasks.sweeps import load_study, parse_study, trials_of
 from tests.references.convolution_by_definition import translations
 
 SMALL = {
@@ -47,7 +47,7 @@ def run(trials):
 
 @pytest.fixture(scope="module")
 def small():
-    return run(expand(parse_study(SMALL, "test")))
+    return run(trials_of(parse_study(SMALL, "test")))
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(1, 7, 1), (3, 4, 2), (2, 1, 1)])
@@ -110,7 +110,7 @@ def test_the_convolutional_layer_counts_patterns_the_fully_connected_one_pattern
         "grid": {"construction": ["fully-connected", "convolutional"], "minus": [0, 1]},
         "fixed": {"patterns": 8, "width": 16, "noise": noise},
     }
-    trials = run(expand(parse_study({"name": "must-hold", "seed": 1, "sweeps": {"one": sweep}}, "test")))
+    trials = run(trials_of(parse_study({"name": "must-hold", "seed": 1, "sweeps": {"one": sweep}}, "test")))
     assert trials["interpolates"].all()
     widths = trials.pivot_table(index="minus", columns="construction", values="second_layer_width")
     assert (widths["convolutional"] <= 16).all()
@@ -119,8 +119,8 @@ def test_the_convolutional_layer_counts_patterns_the_fully_connected_one_pattern
 
 
 def test_both_constructions_of_a_replicate_see_the_same_patterns():
-    trials = list(expand(parse_study(SMALL, "test")))
-    streams = {}
+    trials = list(trials_of(parse_study(SMALL, "test")))
+    streams: dict[tuple[object, ...], set[object]] = {}
     for trial in trials:
         config = ShiftsConfig.model_validate(trial.params)
         key = (trial.sweep, config.patterns, config.width, trial.replicate)
@@ -163,7 +163,7 @@ def test_one_construction_alone_gives_a_table_without_ratios(small):
 
 def test_the_shipped_study_is_cheap_and_complete():
     study = load_study("shifts")
-    trials = list(expand(study))
+    trials = list(trials_of(study))
     costs = [Shifts().cost_seconds(ShiftsConfig.model_validate(trial.params)) for trial in trials]
     assert sum(costs) < 120
     assert {sweep.experiment for sweep in study.sweeps.values()} == {"shifts"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from solvers.errors import InputError
 from tasks.experiment import Trial
 from tasks.registry import EXPERIMENTS, experiment_named
-from tasks.sweeps import Range, Study, apply_overrides, expand, load_study, parse_study, shipped_studies
+from tasks.sweeps import Range, Study, apply_overrides, load_study, parse_study, shipped_studies, trials_of
 from tests.strategies import DETERMINISTIC
 from tracking.records import TrialRecord
 
@@ -29,7 +29,7 @@ def study(seed: int = 1, experiment: str = "lipschitz-monte-carlo", **sweep: Any
 
 
 def trials(*arguments: Any, **sweep: Any) -> list[Trial]:
-    return list(expand(study(*arguments, **sweep)))
+    return list(trials_of(study(*arguments, **sweep)))
 
 
 def test_the_grid_is_every_combination_times_replicates() -> None:
@@ -161,7 +161,7 @@ def test_the_key_changes_with_everything_that_decides_the_result_and_with_nothin
     assert len(set(keys)) == len(keys)
     assert replicated.cell == base.cell
     assert len({t.cell for t in (base, seeded, *changed)}) == 2 + len(changed)
-    renamed = Trial("another sweep", base.experiment, dict(reversed(base.params.items())), 0, 1)
+    renamed = Trial("another sweep", base.experiment, dict(reversed(list(base.params.items()))), 0, 1)
     assert (renamed.key, renamed.cell) == (base.key, base.cell)
 
 
@@ -258,7 +258,7 @@ def test_a_study_is_read_from_a_file(tmp_path: Path) -> None:
         "[sweeps.a.grid]\nwidth = {start = 10, stop = 30, step = 10}\n"
         '[sweeps.a.fixed]\ndata = "moons:20"\nmax_bias = 0.5\n'
     )
-    found = list(expand(load_study(str(file), ["sweeps.a.replicates=1"])))
+    found = list(trials_of(load_study(str(file), ["sweeps.a.replicates=1"])))
     assert [t.params["width"] for t in found] == [10, 20, 30]
 
 
@@ -294,13 +294,13 @@ def test_shipped_studies_expand_to_different_trials(name: str) -> None:
     loaded = load_study(name)
     assert loaded.name == name
     assert loaded.title
-    found = list(expand(loaded))
+    found = list(trials_of(loaded))
     assert len({t.key for t in found}) == len(found)
 
 
 def test_the_overview_is_what_was_promised() -> None:
     """100 draws and more of every cell of d in 2..5, N in {16, 32}, six p and two bias laws; moons and digits."""
-    found = list(expand(load_study("overview")))
+    found = list(trials_of(load_study("overview")))
     lipschitz = [t for t in found if t.experiment == "lipschitz-monte-carlo"]
     cells = {(t.params["d"], t.params["N"], t.params["p"], t.params["bias"]) for t in lipschitz}
     wanted = itertools.product([2, 3, 4, 5], [16, 32], [1, 1.25, 1.5, 2, 4, math.inf], ["zero", "normal"])

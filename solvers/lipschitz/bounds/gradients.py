@@ -12,8 +12,8 @@ a range: a zonotope. Its longest vector in l_q is bounded
 The range of <g, c> is found at the first undecided layer with the ranges u_i, and again at every later layer, with
 ranges of the derivative along c carried forward to it: what earlier layers decide is then known for all neurons alike.
 
-Sources: design, section 2.3, for the dual view; Hoelder's inequality between l_1, l_2 and l_inf; Ben-Tal and Nemirovski
-2001, section 4.3, for maxima of convex quadratic forms over a cube by a dominating diagonal.
+Sources: `directions` for the dual view; Hoelder's inequality between l_1, l_2 and l_inf; [BN01, section 4.3] for maxima
+of convex quadratic forms over a cube by a dominating diagonal.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def _chord_length(weights, widths, signs, first, c_low, c_high, rows, smallest, 
     return max(scale * max(total, 0.0) ** (1.0 / q), floor)
 
 
+# Arguments are plain arrays, as in `bounds.ranges`: what a kernel reads and changes stands in its signature.
 @compiled
 def _best_directions(  # type: ignore[no-untyped-def]
     weights, widths, signs, first, c_low, c_high, rows, directions, along_inputs, chosen, left, q, floor

@@ -1,6 +1,6 @@
 """Compiled lengths: of one vector, and of the longest one in a zonotope by a diagonal that dominates its Gram matrix.
 
-Source: Ben-Tal and Nemirovski 2001, section 4.3, for maxima of convex quadratic forms over a cube.
+Source: [BN01, section 4.3] for maxima of convex quadratic forms over a cube.
 """
 
 from __future__ import annotations

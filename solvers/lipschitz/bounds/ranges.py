@@ -7,8 +7,8 @@ and of their ranges the intersection is kept: intervals, and linear functions of
 Where whole layers are decided the linear functions are the affine map itself. An interval that ends exactly at 0 stays
 there, since sums of zeros carry no rounding error: it is how corners where a whole layer is dead are told from kinks.
 
-Sources: Zhang et al. 2018 (CROWN) for the linear relaxation; Weng et al. 2018 (Fast-Lip) and Zhang, Zhang and Hsieh
-2019 (RecurJac) for intervals pulled back through the Jacobian; Higham 2002, section 3.1, for the error bounds.
+Sources: CROWN [ZWCHD18] for the linear relaxation; Fast-Lip [Weng18] and RecurJac [ZZH19] for intervals pulled back
+through the Jacobian; [Hig02, section 3.1] for the error bounds.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
+from solvers.arithmetic.rounding import EPSILON
 
 __all__ = ["EMPTY", "STOPPED", "carry_forward", "flat_rows", "propagate", "pull_back"]
 
-UNIT = 2.0**-52
 # No point of the box carries the partial pattern.
 EMPTY = -1
 # Time was up before the end.
 STOPPED = -2
 
 
+# Long on purpose: the passes over the layers share all arrays, and every compiled part of it would take them all.
 @compiled
 def propagate(  # type: ignore[no-untyped-def]
     weights, biases, widths, group, turn, low, high, signs, z_low, z_high, below, above, errors, stop
@@ -138,10 +139,10 @@ def propagate(  # type: ignore[no-untyped-def]
                     over[t] = under[t]
             under[k] += bias
             over[k] += bias
-            error += (inputs + k + 8) * UNIT * size
+            error += (inputs + k + 8) * EPSILON * size
             errors[m, i] = error
-            lower -= (inputs + 4) * UNIT * size_low
-            upper += (inputs + 4) * UNIT * size_high
+            lower -= (inputs + 4) * EPSILON * size_low
+            upper += (inputs + 4) * EPSILON * size_high
             line_low, line_high = under[k] - error, over[k] + error
             spread = 0.0
             for t in range(k):

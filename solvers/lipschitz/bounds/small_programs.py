@@ -13,7 +13,7 @@ bound,
 with rounding pushed outward (weak duality; for c = 0 and a negative value: Farkas). A point it hands back is checked by
 whoever uses it.
 
-Source: Koberstein 2005, The Dual Simplex Method, chapter 3, for the bounded dual method.
+Source: [Kob05, chapter 3] for the bounded dual method.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
+from solvers.arithmetic.rounding import EPSILON
 
 __all__ = ["best_margin", "proved_maximum", "solve_program"]
 
-UNIT = 2.0**-52
 PIVOT = 1e-9
 FEASIBLE = 1e-10
 
 
+# Long on purpose: one simplex step changes the dictionary, the bounds and both bases together.
 @compiled
 def solve_program(c, a, b, low, high, most, x, y, stop):  # type: ignore[no-untyped-def]
     """One program.
@@ -156,7 +157,7 @@ def proved_maximum(c, offset, a, b, errors, low, high, y):  # type: ignore[no-un
                 spread += abs(y[i] * a[i, j])
         total += slope * high[j] if slope > 0.0 else slope * low[j]
         size += spread * max(abs(low[j]), abs(high[j]))
-    return total + (m + k + 8) * 2.0 * UNIT * size
+    return total + (m + k + 8) * 2.0 * EPSILON * size
 
 
 @compiled

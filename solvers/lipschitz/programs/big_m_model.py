@@ -10,12 +10,11 @@ Every variable is scaled by a power of two to about [-1, 1], the gradient by the
 absolute tolerances are relative ones. The constraints are closed: at a kink patterns pass that have no region
 (`strict_interior` finds them, and they are cut off).
 
-Sources: Jordan and Dimakis 2020, section 5, for the formulation; Tjeng, Xiao and Tedrake 2019 for the forward pass.
+Sources: [JD20, section 5] for the formulation; [TXT19] for the forward pass.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,9 +26,10 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rationals import DyadicArray
 from solvers.lipschitz.bounds.directions import dual_directions
+from solvers.lipschitz.bounds.pattern_bounds import bound_piece
+from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.programs.affine_rows import AffineRows, Variables
 from solvers.lipschitz.programs.strict_interior import Conflict
-from solvers.lipschitz.search.nodes import PieceArrays, root_node
 from solvers.problems.facets import BoundedPiece
 from solvers.problems.regions import ActivationPattern
 
@@ -128,13 +128,13 @@ class GradientModel:
         self.piece = piece
         network, q = piece.problem.network, piece.problem.dual_p
         arrays = PieceArrays.of(piece, dual_directions(network, q))
-        node = root_node([arrays], 0, -math.inf, math.inf).nodes[0]
-        self.signs = node.signs
-        self._longest = node.bound
+        whole = bound_piece(arrays)
+        self.signs = whole.signs
+        self._longest = whole.bound
         self.conflicts: list[Conflict] = []
         self._kernel = arrays.kernel
         self._widths = piece.network.widths
-        self._z = [(node.z_low[m, :n].copy(), node.z_high[m, :n].copy()) for m, n in enumerate(self._widths)]
+        self._z = [(whole.z_low[m, :n].copy(), whole.z_high[m, :n].copy()) for m, n in enumerate(self._widths)]
         self._update()
 
     def _update(self) -> None:

@@ -1,7 +1,7 @@
 """Whether a full activation pattern has a region with an interior, and if not, what else has none for that reason.
 
 A solver that sees closed constraints may hand over a pattern whose region is a point, an edge or nothing: three kinks
-that meet, a corner where a layer dies (design, section 2.3). Layer by layer the pattern is given a point with room
+that meet, a corner where a layer dies (`problems.regions`). Layer by layer the pattern is given a point with room
 around it, or exact multipliers that leave it none; the neurons with a multiplier, and those that shape their rows, are
 then a conflict: no pattern that agrees with them has an interior.
 """
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.bounds.exact_patterns import empty_by_exact_multipliers, exact_affine_rows
-from solvers.lipschitz.search.node_kernels import deep_point
+from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.problems.facets import BoundedPiece
 
-__all__ = ["Conflict", "Verdict", "judge_pattern"]
+__all__ = ["Conflict", "Judgement", "judge_pattern"]
 
 # Margins, on a box of size one, from which float64 is asked for a point at all; exact arithmetic checks the point.
-THIN = 1e-12
+LEAST_MARGIN = 1e-12
 
 # (layer, neuron, active)
 Literal: TypeAlias = tuple[int, int, bool]
@@ -43,7 +43,7 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdict:
+class Judgement:
     """What is known of a pattern.
 
     Attributes:
@@ -70,7 +70,7 @@ class _Rows:
         return np.ascontiguousarray(table[:, :-1]), table[:, -1].copy(), scales
 
 
-def judge_pattern(piece: BoundedPiece, pattern: Sequence[NDArray[np.bool_]]) -> Verdict:
+def judge_pattern(piece: BoundedPiece, pattern: Sequence[NDArray[np.bool_]]) -> Judgement:
     """Find a point strictly inside the region of a pattern in the piece's box, or prove that there is none.
 
     A pre-activation that is identically zero given the layers before it is no kink: either sign will do.
@@ -86,7 +86,7 @@ def judge_pattern(piece: BoundedPiece, pattern: Sequence[NDArray[np.bool_]]) -> 
         signs[m, : len(layer)] = np.where(layer, 1, -1)
     exact = exact_affine_rows(network, signs, network.depth - 1)
     if exact is None:
-        return Verdict(None, ())
+        return Judgement(None, ())
     before = _Rows([], [])
     point: FloatArray = 0.5 * (piece.box.lower + piece.box.upper)
     for m in range(network.depth):
@@ -111,13 +111,13 @@ def judge_pattern(piece: BoundedPiece, pattern: Sequence[NDArray[np.bool_]]) -> 
                     if found is not None:
                         conflicts.append(found)
                 if not conflicts:
-                    return Verdict(None, () if conflict is None else (conflict,))
+                    return Judgement(None, () if conflict is None else (conflict,))
             else:
                 point = inside
         if conflicts:
-            return Verdict(None, tuple(dict.fromkeys(conflicts)))
+            return Judgement(None, tuple(dict.fromkeys(conflicts)))
         before = here
-    return Verdict(point, ())
+    return Judgement(point, ())
 
 
 def _interior(piece: BoundedPiece, rows: _Rows, prefix: list[Literal]) -> tuple[FloatArray | None, Conflict | None]:
@@ -125,7 +125,7 @@ def _interior(piece: BoundedPiece, rows: _Rows, prefix: list[Literal]) -> tuple[
     a, b, scales = rows.arrays()
     low, high = piece.box.lower.copy(), piece.box.upper.copy()
     margin, _, point, multipliers = deep_point(a, b, np.zeros(len(b)), low, high, np.zeros(1, dtype=np.int8))
-    if margin > THIN * float((high - low).min()):
+    if margin > LEAST_MARGIN * float((high - low).min()):
         return point, None
     if not np.isfinite(margin):
         return None, None

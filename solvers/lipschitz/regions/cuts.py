@@ -1,14 +1,15 @@
 """Compiled cuts: which side of a kink the vertices of a cell lie on, and the two halves of a cell that it crosses.
 
-Two vertices of a polytope are joined by an edge exactly if no third one lies on all facets that they share (Fukuda and
-Prodon 1996). New vertices lie on the edges whose ends have opposite signs.
+Two vertices of a polytope are joined by an edge exactly if no third one lies on all facets that they share [FP96]. New
+vertices lie on the edges whose ends have opposite signs.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from solvers.lipschitz.regions.geometry import DOUBT, UNIT, bits, count_bits, inner, locate, sign_by_structure
+from solvers.arithmetic.rounding import EPSILON
+from solvers.lipschitz.regions.geometry import DOUBT, bits, count_bits, inner, locate, sign_by_structure
 from solvers.lipschitz.regions.state import (
     ANSWERED,
     ASKED,
@@ -57,7 +58,7 @@ def look(net, cell, stack, questions, asked, c, m, i):  # type: ignore[no-untype
         Vertices below, above, in doubt; questions asked in all.
     """
     first, total, k = stack.cells[c, START], stack.cells[c, COUNT], len(net.low)
-    fixed = 1.01 * (cell.errors[m, i] + (k + 4) * UNIT * cell.sizes[m, i])
+    fixed = 1.01 * (cell.errors[m, i] + (k + 4) * EPSILON * cell.sizes[m, i])
     length = 1.01 * cell.lengths[m, i]
     below, above, doubts = 0, 0, 0
     for r in range(total):
@@ -181,7 +182,7 @@ def _place(net, cell, solver, stack, first, r):  # type: ignore[no-untyped-def]
             size = max(size, abs(stack.points[va, t]), abs(stack.points[vb, t]))
         gap = (above - slack_a) + (below - slack_b)
         error = max(stack.points[va, k], stack.points[vb, k])
-        error += 1.01 * (max(slack_a, slack_b) / gap + 4.0 * UNIT) * edge + 4.0 * UNIT * size
+        error += 1.01 * (max(slack_a, slack_b) / gap + 4.0 * EPSILON) * edge + 4.0 * EPSILON * size
     if not error <= INTERPOLATED * narrow:
         exact = locate(net, cell, stack.new_masks[r], solver)
         if not exact >= error:

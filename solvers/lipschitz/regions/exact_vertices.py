@@ -12,10 +12,10 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rationals import DyadicArray
 from solvers.networks.relu import ReluNetwork
 
-__all__ = ["ExactCell"]
+__all__ = ["ExactVertices"]
 
 
-class ExactCell:
+class ExactVertices:
     """Affine rows and vertices of the cells of one piece, exactly; the last cell's are kept.
 
     Facets are numbered as in `regions.geometry`.

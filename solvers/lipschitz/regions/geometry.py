@@ -7,7 +7,7 @@ others are settled in exact arithmetic (`exact_vertices`).
 Facets are numbered: first the F given hyperplanes of the piece (`regions.pieces`), then F + m n + i is the kink of
 neuron i of layer m. A mask holds one bit for every facet, in words of 64.
 
-Sources: Higham 2002, sections 3.1 and 14.4, for the error bounds of sums and of Gauss-Jordan elimination.
+Source: [Hig02, sections 3.1 and 14.4] for the error bounds of sums and of Gauss-Jordan elimination.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.compiled import compiled
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
 
 __all__ = [
     "DOUBT",
-    "UNIT",
     "CellRows",
     "RegionNetwork",
     "Solver",
@@ -34,7 +34,6 @@ __all__ = [
     "sign_by_structure",
 ]
 
-UNIT = 2.0**-52
 # For functions that are called from compiled code only: the way in from Python takes longest to compile.
 _WITHIN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 inner = compiled(error_model="numpy", **_WITHIN)
@@ -179,7 +178,7 @@ def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
                 slope = cell.gradients[m - 1, t, j]
                 for i in range(count):
                     cell.gradients[m, t, i] += w[i] * slope
-    unit = (used + 8) * UNIT
+    unit = (used + 8) * EPSILON
     for i in range(count):
         sizes[i] *= 1.01
         errors[i] = 1.01 * errors[i] + unit * sizes[i]
@@ -256,7 +255,7 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
                 scale = 1.0 / scale
                 for t in range(k + 1):
                     row[t] = cell.rows[m, t, i] * scale
-                solver.slack[count] = 1.01 * (cell.errors[m, i] + (k + 6) * UNIT * cell.sizes[m, i]) * scale
+                solver.slack[count] = 1.01 * (cell.errors[m, i] + (k + 6) * EPSILON * cell.sizes[m, i]) * scale
             count += 1
     if count < k:
         return np.inf
@@ -305,7 +304,7 @@ def locate(net, cell, mask, solver):  # type: ignore[no-untyped-def]
         solver.place[r] = value
     for r in range(k):
         rough = max(rough, solver.slack[solver.chosen[r]])
-    if not norm * (k * 2.0 ** (k + 3) * UNIT + 2.0 * k * rough / narrow) <= 0.01:
+    if not norm * (k * 2.0 ** (k + 3) * EPSILON + 2.0 * k * rough / narrow) <= 0.01:
         return np.inf
     most = 0.0
     for r in range(k):

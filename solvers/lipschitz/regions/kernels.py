@@ -7,8 +7,7 @@ missed, none is invented.
 `advance` works on a stack in arrays that its caller owns (`regions.state`). It returns when it needs something: room,
 time, an exact sign, someone to look at a region; called again, it goes on from there.
 
-Source: Berzins 2023, Polyhedral Complex Extraction from ReLU Networks using Edge Subdivision, for subdivision through
-signs at vertices.
+Source: [Ber23] for subdivision through signs at vertices.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
+from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz.regions.cuts import look, mark, split
-from solvers.lipschitz.regions.geometry import UNIT, compose, inner
+from solvers.lipschitz.regions.geometry import compose, inner
 from solvers.lipschitz.regions.state import (
     ANSWERED,
     ASKED,
+    CELLS_TAKEN,
     COUNT,
     DONE,
     DRAIN,
@@ -31,10 +32,9 @@ from solvers.lipschitz.regions.state import (
     PASSED,
     PAUSED,
     QUESTION,
-    REGIONS,
+    REGIONS_MET,
     SEEN,
     START,
-    STEPS,
     TOP,
 )
 
@@ -54,9 +54,9 @@ def advance(net, cell, solver, stack, questions, record, emission, most_steps, m
         c = state[TOP]
         if c < 0:
             return DONE
-        if state[REGIONS] >= most_regions:
+        if state[REGIONS_MET] >= most_regions:
             return PAUSED
-        state[STEPS] += 1
+        state[CELLS_TAKEN] += 1
         m = stack.cells[c, LAYER]
         if stack.cells[c, NEXT] < 0:
             if state[ANSWERED] == 0:
@@ -85,7 +85,7 @@ def advance(net, cell, solver, stack, questions, record, emission, most_steps, m
             if code != DONE:
                 return code
             state[TOP] -= 1
-            state[REGIONS] += 1
+            state[REGIONS_MET] += 1
             state[SEEN] = 0
             continue
         code = split(net, cell, solver, stack, questions, c, m)
@@ -101,7 +101,7 @@ def _count_sides(net, cell, stack, c, m):  # type: ignore[no-untyped-def]
     first, total, width, k = stack.cells[c, START], stack.cells[c, COUNT], net.widths[m], len(net.low)
     rows, errors, sizes, lengths = cell.rows[m], cell.errors[m], cell.sizes[m], cell.lengths[m]
     below, above, values = stack.sides[0], stack.sides[1], stack.sums
-    unit = 1.01 * (k + 4) * UNIT
+    unit = 1.01 * (k + 4) * EPSILON
     for i in range(width):
         below[i] = 0
         above[i] = 0

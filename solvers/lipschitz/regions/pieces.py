@@ -7,7 +7,7 @@ t >= 0 is covered by the d + 1 cones over e_t and all but one of the rays e_1, .
 in a simplex. A region that meets several of them is met several times; that is rarer than among the 2 d + 1 facets of a
 box, whose walls are larger. Without biases t drops out.
 
-Source: the fan of projective space, as in Ziegler, Lectures on Polytopes, section 7.1, lifted by t.
+Source: the fan of projective space, as in [Ziegler95, section 7.1], lifted by t.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box
 from solvers.problems.facets import BoundedPiece, bounded_pieces
@@ -84,10 +85,9 @@ class ConePiece:
         if len(u) > d:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(x / u[d])
-        if isinstance(domain, Box):
-            # A cone around the origin, which lies inside the box: shrinking stays in the cone.
-            room = np.where(x > 0, domain.upper, -domain.lower) / np.maximum(np.abs(x), 1e-300)
-            x = x * (0.5 * min(1.0, float(room.min())))
+        if domain.is_bounded:
+            # A cone around the origin, which lies inside the domain: shrinking stays in the cone.
+            x = x * (0.5 * min(1.0, domain.reach(x)))
         return np.asarray(x)
 
     def lower_bound(self, u: FloatArray) -> tuple[float, Witness | None]:
@@ -121,7 +121,7 @@ class ConePiece:
         if k > d:
             low[d], at_low[d] = 0.0, d
         through = ~np.eye(k, k + 1, dtype=bool)
-        slack = 2.0**-52 * (k + 4) * np.abs(given).sum(axis=1)
+        slack = EPSILON * (k + 4) * np.abs(given).sum(axis=1)
         t_facet = d if k > d else -1
         return Start(low, high, given, slack, at_low, at_high, corners, through, d if k > d else k, t_facet)
 
@@ -160,7 +160,7 @@ def _box(box: Box) -> Start:
     bits = np.arange(2**k)[:, None] >> np.arange(k) & 1
     through = np.zeros((2**k, 2 * k), dtype=bool)
     through[:, ::2], through[:, 1::2] = bits == 0, bits == 1
-    slack = 2.0**-52 * np.abs(given[:, k])
+    slack = EPSILON * np.abs(given[:, k])
     faces = 2 * np.arange(k)
     corners = np.where(bits == 1, box.upper, box.lower)
     return Start(box.lower.copy(), box.upper.copy(), given, slack, faces, faces + 1, corners, through, k, -1)

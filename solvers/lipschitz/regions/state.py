@@ -12,6 +12,7 @@ from solvers.arithmetic.norms import FloatArray
 __all__ = [
     "ANSWERED",
     "ASKED",
+    "CELLS_TAKEN",
     "COUNT",
     "DONE",
     "DRAIN",
@@ -23,10 +24,9 @@ __all__ = [
     "PASSED",
     "PAUSED",
     "QUESTION",
-    "REGIONS",
+    "REGIONS_MET",
     "SEEN",
     "START",
-    "STEPS",
     "TOP",
     "Emission",
     "Questions",
@@ -36,9 +36,9 @@ __all__ = [
 
 # Why `advance` came back.
 DONE, PAUSED, GROW, QUESTION, IMPROVED, DRAIN = range(6)
-# Places in `Stack.state`: index of the topmost cell, regions and steps so far, whether the topmost region was looked
-# at, questions about the topmost cell that were answered, all that were asked, cells passed over by their bound.
-TOP, REGIONS, STEPS, SEEN, ANSWERED, ASKED, PASSED = range(7)
+# Places in `Stack.state`: index of the topmost cell, regions met and cells taken so far, whether the topmost region was
+# looked at, questions about the topmost cell that were answered, all that were asked, cells passed over by their bound.
+TOP, REGIONS_MET, CELLS_TAKEN, SEEN, ANSWERED, ASKED, PASSED = range(7)
 # Columns of `Stack.cells`.
 START, COUNT, LAYER, NEXT, FRESH = range(5)
 

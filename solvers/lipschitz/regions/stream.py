@@ -11,7 +11,7 @@ import numpy as np
 from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.bounds.exact_patterns import parallel_rows
 from solvers.lipschitz.regions import state as state
-from solvers.lipschitz.regions.exact_vertices import ExactCell
+from solvers.lipschitz.regions.exact_vertices import ExactVertices
 from solvers.lipschitz.regions.geometry import CellRows, RegionNetwork, Solver
 from solvers.lipschitz.regions.kernels import advance
 from solvers.lipschitz.regions.pieces import ConePiece, Piece, Start, start_of
@@ -111,14 +111,14 @@ class RegionStream:
         self._questions = state.Questions(
             np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int8)
         )
-        self._exact = ExactCell(piece.network, start.given, start.bias_row, n)
+        self._exact = ExactVertices(piece.network, start.given, start.bias_row, n)
         self._stack = _stack(net, d, start)
         self._emission = _emission(net, d, EMITTED if emit else 0)
 
     @property
     def regions(self) -> int:
         """Regions met so far."""
-        return int(self._stack.state[state.REGIONS])
+        return int(self._stack.state[state.REGIONS_MET])
 
     @property
     def passed(self) -> int:
@@ -128,7 +128,7 @@ class RegionStream:
     @property
     def steps(self) -> int:
         """Cells looked at so far, regions included."""
-        return int(self._stack.state[state.STEPS])
+        return int(self._stack.state[state.CELLS_TAKEN])
 
     def advance(self, most_steps: int, most_regions: int | None = None) -> int:
         """Go on for at most so many steps; `most_regions` counts from the start.

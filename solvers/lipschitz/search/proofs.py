@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from solvers.lipschitz.search.subtree import Log
+from solvers.arithmetic.norms import FloatArray
+from solvers.problems.results import Certificate
 
-__all__ = ["Leaf", "no_log", "read_log", "room_for", "tree_of"]
+__all__ = ["Leaf", "Log", "Proofs", "no_log", "read_log", "room_for", "tree_of"]
+
+# Leaves of a certificate; a longer one is left out.
+MOST_LEAVES = 50_000
 
 # Kinds of leaves.
 BOUNDED, EMPTY_ROWS, CONSTANT = "bounded", "rows", "constant"
@@ -41,6 +46,24 @@ class Leaf:
     def exact(cls, path: tuple[int, ...], proof: Sequence[tuple[int, Fraction]]) -> Leaf:
         """Shown empty by multipliers that are fractions."""
         return cls(path, EMPTY_ROWS, tuple(row for row, _ in proof), tuple(str(y) for _, y in proof))
+
+
+class Log(NamedTuple):
+    """Proofs for a certificate, if they are kept: leaves in the order in which they were met.
+
+    Attributes:
+        paths: (room,): splits from the root, 2 (layer n + neuron) + (1 if active), leaf after leaf.
+        leaves: (room, 3): where the leaf's path ends, where its multipliers end, and 1 if its last split was made
+            without tightening ranges since the split before.
+        rows: (room,): neurons (layer n + neuron) with a multiplier; multipliers: (room,).
+        counts: leaves, path entries and multipliers in use.
+    """
+
+    paths: NDArray[np.int32]
+    leaves: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    multipliers: FloatArray
+    counts: NDArray[np.int64]
 
 
 def no_log() -> Log:
@@ -99,3 +122,30 @@ def tree_of(leaves: Sequence[Leaf]) -> dict[str, Any]:
             proofs.append([place, leaf.kind, list(leaf.rows), list(leaf.multipliers)])
         before = leaf.path
     return {"splits": splits, "proofs": proofs}
+
+
+@dataclass(slots=True, eq=False)
+class Proofs:
+    """The leaves of every piece, as long as there are not too many of them."""
+
+    leaves: list[list[Leaf]] = field(default_factory=list)
+    count: int = 0
+
+    @property
+    def kept(self) -> bool:
+        return self.count <= MOST_LEAVES
+
+    def enter(self, proofs: Sequence[tuple[int, Leaf]]) -> None:
+        """Take leaves, each with the index of its piece."""
+        self.count += len(proofs)
+        if self.kept:
+            for piece, leaf in proofs:
+                self.leaves[piece].append(leaf)
+        else:
+            self.leaves.clear()
+
+    def certificate(self) -> Certificate | None:
+        """The trees of all pieces; None where they are too long."""
+        if not self.kept:
+            return None
+        return Certificate("search-tree", {"pieces": [tree_of(leaves) for leaves in self.leaves]})

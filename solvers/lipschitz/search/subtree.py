@@ -2,30 +2,29 @@
 
 A node that float64 cannot settle (no interior wider than rounding, a pre-activation whose slope may be zero) is handed
 back untouched, for exact arithmetic to look at.
+
+`search_subtree` and `_examine` are long on purpose: parts of them would take nearly all of their two dozen variables as
+arguments, and numba compiles every such function anew.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.arithmetic.compiled import compiled
-from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of
+from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.lengths import length_of
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
 from solvers.lipschitz.search.node_kernels import (
     decide_ahead,
     decide_by_programs,
-    deep_point,
     gather_rows,
     gradient_at,
     is_inside,
 )
 
-__all__ = ["THIN", "KernelArrays", "Log", "search_subtree"]
+__all__ = ["THIN", "search_subtree"]
 
 # Distance to the nearest kink below which an interior is left to exact arithmetic.
 THIN = 1e-9
@@ -33,53 +32,6 @@ THIN = 1e-9
 FEW_OPEN = 6
 # What became of a child.
 OVER, OPEN, DELICATE, UNSEEN = 0, 1, 2, 3
-
-
-class KernelArrays(NamedTuple):
-    """A bounded piece of a problem, padded; see `bounds.ranges` for the meaning of the arrays.
-
-    Attributes:
-        directions: (d, C): with `dual`, ||g||_q is the largest |<g, c>| over its columns.
-        along_inputs: (n_1, C): products of inputs and directions.
-        slack: rounding of a gradient in l_q.
-        tight: the first layer whose neurons linear programs try to decide.
-        stop: (1,): not 0 once time is up; another thread may set it.
-    """
-
-    weights: FloatArray
-    biases: FloatArray
-    widths: NDArray[np.int64]
-    group: NDArray[np.int64]
-    turn: NDArray[np.int8]
-    low: FloatArray
-    high: FloatArray
-    output: FloatArray
-    inputs: FloatArray
-    directions: FloatArray
-    along_inputs: FloatArray
-    q: float
-    dual: bool
-    slack: float
-    tight: int
-    stop: NDArray[np.int8]
-
-
-class Log(NamedTuple):
-    """Proofs for a certificate, if they are kept: leaves in the order in which they were met.
-
-    Attributes:
-        paths: (room,): splits from the root, 2 (layer n + neuron) + (1 if active), leaf after leaf.
-        leaves: (room, 3): where the leaf's path ends, where its multipliers end, and 1 if its last split was made
-            without tightening ranges since the split before.
-        rows: (room,): neurons (layer n + neuron) with a multiplier; multipliers: (room,).
-        counts: leaves, path entries and multipliers in use.
-    """
-
-    paths: NDArray[np.int32]
-    leaves: NDArray[np.int64]
-    rows: NDArray[np.int32]
-    multipliers: FloatArray
-    counts: NDArray[np.int64]
 
 
 @compiled

@@ -17,7 +17,7 @@ from solvers.lipschitz.shallow.cell_enumeration import (
 )
 from solvers.lipschitz.shallow.form import ShallowNetwork
 from solvers.networks.relu import ReluNetwork
-from solvers.problems.domains import Box, Domain, WholeSpace
+from solvers.problems.domains import Box, Domain
 from solvers.problems.regions import ActivationPattern, LinearRegion, pattern_at
 from solvers.problems.results import Witness
 
@@ -72,8 +72,9 @@ def arrangements_of(group: list[Case]) -> Iterator[Arrangement]:
         return
     for case in group:
         case.degenerate = case.degenerate or case.form.doubtful_rank
-    if isinstance(first.area, Box):
-        yield from box_arrangements(normals, offsets, first.area)
+    bounds = first.area.bounds
+    if bounds is not None:
+        yield from box_arrangements(normals, offsets, Box(*bounds))
     else:
         yield from open_arrangements(normals, None if first.form.central else offsets)
 
@@ -112,10 +113,9 @@ def cell_witness(case: Case, on: np.ndarray, point: FloatArray | None) -> Witnes
     """The cell as a witness, if the point is strictly inside it and inside the domain."""
     if point is None or not np.isfinite(point).all():
         return None
-    if isinstance(case.domain, Box) and isinstance(case.area, WholeSpace):
-        # A cone: any multiple of the point is in it; half-way to the box's boundary is well inside both.
-        room = np.where(point > 0, case.domain.upper, -case.domain.lower) / np.maximum(np.abs(point), 1e-300)
-        point = point * (0.5 * float(room.min()))
+    if case.domain.is_bounded and not case.area.is_bounded:
+        # A cone: any multiple of the point is in it; half-way to the domain's boundary is well inside both.
+        point = point * (0.5 * case.domain.reach(point))
     for candidate in points_near(point) if case.form.cancelled else (point,):
         pattern = pattern_at(case.network, candidate) if case.form.cancelled else cell_pattern(case, on)
         region = LinearRegion(case.network, pattern)
@@ -135,7 +135,4 @@ def points_near(point: FloatArray) -> Iterator[FloatArray]:
 
 def to_inputs(case: Case, point: FloatArray) -> FloatArray:
     """From arrangement coordinates to x."""
-    if not case.form.count:
-        box = case.domain
-        return (box.lower + box.upper) / 2 if isinstance(box, Box) else np.zeros(case.network.input_dimension)
-    return case.form.basis @ point
+    return case.form.basis @ point if case.form.count else case.domain.centre

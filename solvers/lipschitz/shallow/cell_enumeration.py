@@ -6,7 +6,7 @@ sign on hyperplane i of S is the sign of y_i, elsewhere the sign at v. So each k
 
 Cells unbounded below along c cross the hyperplane c x = -K for every large K; scaled by 1/K they are the cells of an
 arrangement in R^{k-1} with the normals projected along c and the biases -a c / |c|. The same is done there, down to
-dimension 0: in all sum_{i <= k} C(N, i) cells, Zaslavsky's number (1975), so none is missed and none is met twice.
+dimension 0: in all sum_{i <= k} C(N, i) cells, Zaslavsky's number [Zas75], so none is missed and none is met twice.
 
 On a box every cell is bounded. Its lowest vertex lies on some box faces; fixing those coordinates leaves an arrangement
 in the others.
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.problems.domains import Box
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ __all__ = ["Arrangement", "CellBatch", "box_arrangements", "cells", "generic_dir
 
 # Elements of one tensor in a chunk: a few of them fit the second-level cache.
 CHUNK = 1 << 14
-# Distances below SAFETY * eps * |A_S^{-1}| * size may have the wrong sign.
-SAFETY = 2.0**-53 * 4096
+# Distances below SAFETY * |A_S^{-1}| * size may have the wrong sign.
+SAFETY = 4096 * UNIT_ROUNDOFF
 
 
 def generic_direction(dimension: int) -> FloatArray:

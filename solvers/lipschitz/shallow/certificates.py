@@ -14,7 +14,6 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.shallow.cases import Case, ExactCell, arrangements_of, cell_pattern, points_near, to_inputs
 from solvers.lipschitz.shallow.cell_enumeration import Arrangement, cells
 from solvers.lipschitz.shallow.interior_points import point_in_cell
-from solvers.problems.domains import Box
 from solvers.problems.regions import pattern_at
 from solvers.problems.results import Certificate
 from solvers.problems.witnesses import exact_gradient
@@ -39,7 +38,7 @@ def cell_certificate(
     """
     if not case.network.depth:
         return Certificate("norm-product", {"chain": None})
-    boxed = isinstance(case.area, Box)
+    boxed = case.area.is_bounded
     if boxed and case.form.cancelled:
         return "neurons that cancel cut cells of the box apart which vertex enumeration knows as one"
     most = MOST_CELLS_IN_BOX if boxed else MOST_CELLS
@@ -90,6 +89,6 @@ def _point_inside(case: Case, on: np.ndarray, point: FloatArray | None) -> tuple
         # Where neurons cancel, the cell knows the others only.
         same = (pattern == own)[case.form.owners >= 0].all()
         strictly = same and not isinstance(exact_gradient(case.network, candidate, (pattern,)), str)
-        if strictly and (not isinstance(case.area, Box) or case.area.strictly_contains(candidate)):
+        if strictly and case.area.strictly_contains(candidate):
             return candidate, "".join("1" if active else "0" for active in pattern)
     return None

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz.shallow.exact_cells import pivot_columns
 from solvers.networks.relu import ReluNetwork
-from solvers.problems.domains import Box, Domain
+from solvers.problems.domains import Domain
 
 __all__ = ["ShallowNetwork", "shallow_form"]
 
@@ -99,7 +100,7 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
     owners, first, jumps = place[owners], [first[h] for h in kept], jumps[kept]
     rows, offsets = np.array(w[first]).reshape(-1, d), np.array(b[first])
     normals, basis, doubtful = rows, np.eye(d), False
-    if first and not isinstance(domain, Box):
+    if first and not domain.is_bounded:
         scaled = rows / np.abs(rows).max(axis=1, keepdims=True)
         _, sizes, right = np.linalg.svd(scaled, full_matrices=False)
         rank = int((sizes > sizes[0] * 1e-12).sum())
@@ -107,8 +108,8 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
             doubtful = exact_rank(rows) != rank
             basis = right[:rank].T
             normals = rows @ basis
-    # Every jump is rounded once, then M + 1 numbers are added (Higham 2002, section 4.2).
-    slack = (len(first) + 2) * 2.0**-52 * (np.abs(jumps).sum(axis=0) + np.abs(base)) if len(first) else np.zeros(d)
+    # Every jump is rounded once, then M + 1 numbers are added [Hig02, section 4.2].
+    slack = (len(first) + 2) * EPSILON * (np.abs(jumps).sum(axis=0) + np.abs(base)) if len(first) else np.zeros(d)
     central = not offsets.any()
     return ShallowNetwork(
         rows, offsets, normals, basis, jumps, base, central, doubtful, slack, owners, orientations, cancelled

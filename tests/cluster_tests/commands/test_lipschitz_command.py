@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +59,8 @@ def test_a_margin_of_a_trained_network_is_exact_on_a_box_and_proved_again(digits
     folder, (first, second) = digits["folder"], digits["margin"]
     where = ["--center", str(folder / "sample.txt"), "--radius", "0.05", "--margin", str(first), str(second)]
     exponents = [part for p in ("inf", "2", "1") for part in ("--p", p)]
-    start = time.perf_counter()
     answer = run("lipschitz", str(folder / "digits.npz"), *where, *exponents, "--certify", "--json")
-    seconds = time.perf_counter() - start
     assert answer.exit_code == 0, answer.output
-    assert seconds < 60
     (folder / "result.json").write_text(answer.stdout)
     checked = run("verify", str(folder / "result.json"), "--model", str(folder / "digits.npz"))
     assert checked.exit_code == 0, checked.output
@@ -85,7 +81,6 @@ def test_a_network_that_is_too_large_gets_bounds_the_reason_and_exit_code_3(tmp_
     save_network(gaussian_network([784, 256, 256, 10], np.random.default_rng(0), 0.1), tmp_path / "large.npz")
     np.savetxt(tmp_path / "sample.txt", np.random.default_rng(1).uniform(0, 1, 784))
     call = ["lipschitz", str(tmp_path / "large.npz"), "--margin", "0", "1", "--json"]
-    start = time.perf_counter()
     for where in ([], ["--center", str(tmp_path / "sample.txt"), "--radius", "0.05"]):
         answer = run(*call, *where)
         assert answer.exit_code == 3, answer.output
@@ -94,7 +89,9 @@ def test_a_network_that_is_too_large_gets_bounds_the_reason_and_exit_code_3(tmp_
         assert 0 < document["lower"] < document["upper"] < 1e4
         assert document["reason"].startswith("too large to be exact")
         assert document["reason"] in answer.stderr
-    assert time.perf_counter() - start < 120
+        # Only methods whose work is known beforehand, so that the answer comes soon.
+        ran = {name.removesuffix("_seconds") for name in document["stats"] if name.endswith("_seconds")}
+        assert ran - {"wall"} <= {"sampling", "propagation", "norm_product"}
 
 
 def test_a_search_that_is_cut_short_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,8 +43,13 @@ def test_axes_are_those_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     points = np.concatenate([rng.normal((500.0, -20.0), 3.0, (20, 2)), rng.normal((540.0, -20.0), 3.0, (20, 2))])
     np.savez(tmp_path / "far.npz", X=points, y=np.arange(40) // 20)
     figures = []
-    true = interpolation_pictures.region_figure
-    monkeypatch.setattr(interpolation_pictures, "region_figure", lambda *a: figures.append(true(*a)) or figures[-1])
+    true = interpolation_pictures.decision_figure
+
+    def kept(*arguments: Any) -> Any:
+        figures.append(true(*arguments))
+        return figures[-1]
+
+    monkeypatch.setattr(interpolation_pictures, "decision_figure", kept)
     call = ["interpolate", str(tmp_path / "far.npz"), "--width", "800", "--max-bias", "1"]
     answer = CliRunner().invoke(app, [*call, "--plot", str(tmp_path / "far.png")])
     assert answer.exit_code == 0, answer.output

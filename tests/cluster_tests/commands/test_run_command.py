@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.sweeps import Trial, expand, load_study
+from tasks.experiment import Trial
+from tasks.sweeps import load_study, trials_of
 from tests.cluster_tests.commands.test_bad_input import closed_port
 
 SETTINGS = [
@@ -47,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 def planned(*more: str) -> list[Trial]:
-    return list(expand(load_study("overview", [*SETTINGS[1::2], *more])))
+    return list(trials_of(load_study("overview", [*SETTINGS[1::2], *more])))
 
 
 def runs_of(uri: str) -> tuple[Any, list[Any]]:
@@ -57,6 +58,7 @@ def runs_of(uri: str) -> tuple[Any, list[Any]]:
 
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("overview")
+    assert experiment is not None
     return client, client.search_runs([experiment.experiment_id], max_results=1000)
 
 

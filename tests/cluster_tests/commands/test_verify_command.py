@@ -21,7 +21,7 @@ from tests.strategies import gaussian_network
 
 def saved(path: Path, network: ReluNetwork) -> str:
     arrays = {f"W{k}": w for k, w in enumerate(network.weights)} | {f"b{k}": b for k, b in enumerate(network.biases)}
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
     return str(path)
 
 
@@ -117,8 +117,8 @@ def test_the_gap_is_the_callers_and_not_that_of_the_result(model: str, tmp_path:
     asked = run("verify", str(tmp_path / "result.json"), "--model", model, "--gap", "0.1", "--json")
     assert asked.exit_code == 0, asked.output
     assert json.loads(asked.stdout)["gap"] == 0.1
-    for gap in ("-1", "nan", "inf"):
-        answer = run("verify", str(tmp_path / "result.json"), "--model", model, "--gap", gap)
+    for text in ("-1", "nan", "inf"):
+        answer = run("verify", str(tmp_path / "result.json"), "--model", model, "--gap", text)
         assert answer.exit_code == 2
         assert "relative gap" in answer.stderr
 

@@ -13,13 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from cluster.execution import least_width
 from cluster.execution.least_width import SearchResult, find_least_width
+from cluster.output import search_progress
 from solvers.errors import InputError
 from solvers.interpolation.width_search import Restart, WidthSearch
 from tasks.constructions import ConstructionChoice, known_shape, restart_interpolant
 from tasks.data_sets import load_problem
-from tests.one_sentence import assert_one_sentence
+from tests.one_sentence import assert_one_sentence, without_progress
 
 MOONS, SOURCE = "moons:200", ("moons:200", 0)
 SETTINGS = WidthSearch(probability=0.8, max_biases=(0.5, 1.0))
@@ -110,17 +110,18 @@ def test_restarts_are_independent_of_each_other_and_of_the_seed() -> None:
         (replace(restart, stage="certify"), SOURCE),
     ]
     drawn = [
-        restart_interpolant(problem, ConstructionChoice(), *question).network.weights[0, 0]  # type: ignore[attr-defined]
+        restart_interpolant(problem, ConstructionChoice(), *question).network.weights[0, 0]
         for question in [(restart, SOURCE), *others]
     ]
     assert len(set(drawn)) == 4
 
 
 def test_progress_is_told(alone: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(least_width, "LINE_SECONDS", -1.0)
+    monkeypatch.setattr(search_progress, "LINE_SECONDS", -1.0)
     _, _, errors = invoke(MOONS, "--probability", "0.8", "--max-bias", "0.5", "--max-bias", "1")
     lines = errors.strip().splitlines()
     assert len(lines) > 10
+    assert without_progress(errors) == []
     assert all("width" in line and "restarts" in line for line in lines)
     assert lines[-1].startswith("showing too narrow")
 
@@ -131,7 +132,7 @@ def test_a_search_out_of_time_says_how_far_it_came() -> None:
     assert document["interpolates"] is None
     assert document["search"]["status"] == "out-of-time"
     assert document["search"]["least_width_at_most"] is None
-    assert len(errors.strip().splitlines()) == 1
+    assert len(without_progress(errors)) == 1
     assert "allow more time" in errors
 
 

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sweeps import expand, load_study
+from cluster.execution.jobs import JobRequest
+from solvers.errors import InputError
+from tasks.sweeps import load_study, trials_of
 from tracking.parts import RunFolder
 
 SMALL = [
@@ -103,13 +105,14 @@ def check_run(out: Path) -> None:
         from mlflow import MlflowClient
 
     study = load_study("overview", SMALL)
-    trials = list(expand(study))
+    trials = list(trials_of(study))
     folders = list(out.glob("overview-*"))
     assert len(folders) == 1
     folder = RunFolder(str(folders[0]))
     assert sum(len(folder.finished_keys(sweep)) for sweep in study.sweeps) == len(trials)
     client = MlflowClient(tracking_uri=f"sqlite:///{out}/mlflow.db")
     experiment = client.get_experiment_by_name("overview")
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 1
@@ -123,6 +126,31 @@ def check_run(out: Path) -> None:
 def start(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_job_is_called_as_the_command_would_be() -> None:
+    plain = JobRequest("overview", "http://127.0.0.1:8265")
+    assert plain.arguments("overview") == ["run", "overview", "--out", str(Path("runs").resolve())]
+    full = JobRequest(
+        "mine.toml",
+        "http://far:8265",
+        overrides=("seed=1", "title=x"),
+        workers=3,
+        out="s3://bucket/runs",
+        tracking_uri="http://far:5000",
+        resume=True,
+        data_dir="/data",
+    )
+    said = (
+        "run study.toml --out s3://bucket/runs --workers 3 --tracking-uri http://far:5000 --data-dir /data "
+        "--set seed=1 --set title=x --resume"
+    )
+    assert " ".join(full.arguments("study.toml")) == said
+
+
+def test_a_cluster_elsewhere_wants_a_place_for_the_results() -> None:
+    with pytest.raises(InputError, match="--out"):
+        JobRequest("overview", "http://far:8265").arguments("overview")
 
 
 @pytest.mark.ray

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
+from cluster.execution.actors import Policy
 from cluster.execution.class_pool import ClassPool
 from cluster.execution.in_process import InProcessExecutor
+from cluster.execution.ray_actors import AbstractWorker, RayCalls, end_actors, start_actors
 from cluster.execution.ray_executor import RayExecutor
 from cluster.execution.restart_pool import LocalPool, RayPool
 from solvers.errors import InputError
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart, Round
+from solvers.networks.threshold import ThresholdNetwork
 from tasks.constructions import ConstructionChoice
 from tasks.data_sets import load_problem
 from tests.cluster_tests.commands.test_width_search_command import MOONS, SOURCE, search, told
@@ -27,6 +32,7 @@ from tests.cluster_tests.execution.test_executors import complete, troubled
 from tests.cluster_tests.studies import small_study, stable
 from tracking.parts import RunFolder
 
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.ray
 
 
@@ -54,11 +60,43 @@ def test_a_batch_that_kills_its_worker_is_kept_as_failed(
     assert "died" in str(result.first_error)
 
 
+class Squares(AbstractWorker):
+    """Squares numbers; some kill it or are refused."""
+
+    def run(self, number: int) -> int:
+        if number < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number > 99:
+            raise InputError("too large to be squared")
+        return number**2
+
+
+def test_calls_are_answered_once_past_one_that_kills_and_a_mistake_comes_through(ray_runtime: None) -> None:
+    actors = start_actors(Squares, [], 2)
+    calls: RayCalls[int] = RayCalls(actors, Policy(depth=3), lambda actor, number: actor.run.remote(number))
+    try:
+        calls.add([1, 2, -1, *range(3, 12)])
+        ended = {outcome.work: outcome for outcome in calls.outcomes()}
+        assert {work: outcome.value for work, outcome in ended.items() if outcome.death is None} == {
+            number: number**2 for number in range(1, 12)
+        }
+        assert [work for work, outcome in ended.items() if outcome.death] == [-1]
+        assert calls.open == []
+        calls.offer([20, 21])
+        calls.add([100])
+        with pytest.raises(InputError, match="too large"):
+            list(calls.outcomes())
+    finally:
+        end_actors(actors)
+
+
 @pytest.mark.parametrize(("name", "workers"), [pytest.param("digits", 2, marks=pytest.mark.slow), ("moons:300", None)])
 def test_classes_on_ray_give_the_network_of_one_process(ray_runtime: None, name: str, workers: int | None) -> None:
     problem = load_problem(name)
     here = FullyConnected(200, 0.5).solve(problem, rng=np.random.default_rng(3))
     there = FullyConnected(200, 0.5, deal=ClassPool(workers).cover).solve(problem, rng=np.random.default_rng(3))
+    assert isinstance(here.network, ThresholdNetwork)
+    assert isinstance(there.network, ThresholdNetwork)
     for left, right in zip((*here.network.masks, *here.centres), (*there.network.masks, *there.centres), strict=True):
         np.testing.assert_array_equal(left, right)
     assert here.stats["candidates"] == there.stats["candidates"]

@@ -115,7 +115,7 @@ def test_shifted_inputs(solver: AbstractLipschitzSolver, data: st.DataObject) ->
     domain = data.draw(domains(d))
     shift = data.draw(hnp.arrays(np.float64, d, elements=eighths()))
     moved = ReluNetwork(network.weights, [network.biases[0] - network.weights[0] @ shift, *network.biases[1:]])
-    where = domain if isinstance(domain, WholeSpace) else Box(domain.lower + shift, domain.upper + shift)
+    where = Box(domain.lower + shift, domain.upper + shift) if isinstance(domain, Box) else domain
     assert_same(solver, (network, domain), (moved, where))
 
 
@@ -154,7 +154,7 @@ def test_scaled_inputs_and_outputs(solver: AbstractLipschitzSolver, network: Rel
     rng = np.random.default_rng(seed)
     d = network.input_dimension
     domain: Domain = WholeSpace(d) if seed % 2 else some_box(d, rng)
-    where = domain if isinstance(domain, WholeSpace) else Box(4.0 * domain.lower, 4.0 * domain.upper)
+    where = Box(4.0 * domain.lower, 4.0 * domain.upper) if isinstance(domain, Box) else domain
     wide = ReluNetwork([network.weights[0] / 4.0, *network.weights[1:-1], 4.0 * network.weights[-1]], network.biases)
     assert_same(solver, (network, domain), (wide, where))
 

@@ -1,4 +1,4 @@
-"""Every trap of the design, section 2.3, for every exact method, every p it takes, on all of space and on boxes."""
+"""Every trap of `tests.references.traps`, for every exact method, every p it takes, on all of space and on boxes."""
 
 from __future__ import annotations
 

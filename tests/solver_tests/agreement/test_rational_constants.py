@@ -119,5 +119,5 @@ def test_lengths_are_enclosed() -> None:
                 assert mpmath.mpf(low.numerator) / low.denominator <= truth * (1 + mpmath.mpf(10) ** -120)
                 assert mpmath.mpf(high.numerator) / high.denominator >= truth * (1 - mpmath.mpf(10) ** -120)
             assert 0 <= high - low <= low / 10**58
-    assert length_between([Fraction(3), Fraction(-4)], 2.0) == (5, 5)
-    assert length_between([Fraction(0), Fraction(0)], 1.5) == (0, 0)
+    assert length_between([Fraction(3), Fraction(-4)], 2.0) == (Fraction(5), Fraction(5))
+    assert length_between([Fraction(0), Fraction(0)], 1.5) == (Fraction(0), Fraction(0))

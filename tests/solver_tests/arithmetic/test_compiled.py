@@ -11,34 +11,44 @@ from pathlib import Path
 from solvers.arithmetic.compiled import SOURCES
 from solvers.lipschitz.search.subtree import search_subtree
 
-INNER = """
-from solvers.arithmetic.compiled import compiled
-@compiled
-def inner(x):
-    return x + {number}
+# A kernel of one folder that calls a kernel of another one, at a point where f = 2 relu(x) rises.
+RUN = """
+import numpy as np
+from solvers.lipschitz.search.node_kernels import gradient_at
+one = np.ones(1)
+widths = np.array([1])
+gradient = gradient_at(np.ones((1, 1, 1)), np.zeros((1, 1)), widths, 2.0 * one, np.ones((1, 1)), one)
+print(gradient[0], sum(gradient_at.stats.cache_hits.values()))
 """
-OUTER = """
-from solvers.arithmetic.compiled import compiled
-from solvers.inner import inner
-@compiled
-def outer(x):
-    return 2.0 * inner(x)
-"""
-RUN = "from solvers.outer import outer; print(outer(1.0), sum(outer.stats.cache_hits.values()))"
+CALLED = Path("lipschitz", "bounds", "gradients.py")
+CONSTANTS = Path("arithmetic", "rounding.py")
 
 
-def test_a_kernel_does_not_outlive_what_it_calls(tmp_path: Path, root: Path) -> None:
-    package = tmp_path / "solvers"
-    (package / "arithmetic").mkdir(parents=True)
-    shutil.copy(root / "solvers" / "arithmetic" / "compiled.py", package / "arithmetic")
-    (package / "outer.py").write_text(OUTER)
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
-    said = []
-    for number in (1.0, 1.0, 2.0):
-        (package / "inner.py").write_text(INNER.format(number=number))
-        command = [sys.executable, "-c", RUN]
-        said.append(subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True))
-    assert [answer.stdout.split() for answer in said] == [["4.0", "0"], ["4.0", "1"], ["6.0", "0"]]
+def answers_of(folder: Path) -> list[str]:
+    """The gradient, and how many kernels were found in the cache, in a process of its own."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", RUN]
+    return subprocess.run(
+        command, env=environment, cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.split()
+
+
+def test_no_kernel_outlives_what_it_calls_in_any_folder_of_the_tree(tmp_path: Path, root: Path) -> None:
+    solvers = tmp_path / "solvers"
+    shutil.copytree(root / "solvers", solvers, ignore=shutil.ignore_patterns("__pycache__"))
+    assert answers_of(tmp_path) == ["2.0", "0"]
+    assert answers_of(tmp_path) == ["2.0", "1"]
+    called = (solvers / CALLED).read_text()
+    changed = called.replace("row = output.copy()", "row = 3.0 * output")
+    assert changed != called
+    (solvers / CALLED).write_text(changed)
+    assert answers_of(tmp_path) == ["6.0", "0"]
+    # Numbers that kernels hold as constants count too.
+    constants = (solvers / CONSTANTS).read_text()
+    changed = constants.replace("2.0**-52", "2.0**-51")
+    assert changed != constants
+    (solvers / CONSTANTS).write_text(changed)
+    assert answers_of(tmp_path) == ["6.0", "0"]
 
 
 def test_this_numba_lets_its_cache_be_keyed() -> None:

@@ -71,7 +71,8 @@ def by_fractions(points: np.ndarray, weights: np.ndarray, biases: np.ndarray) ->
 @settings(deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_popcount_is_the_number_of_ones(word: int) -> None:
-    assert ones(np.uint64(word)) == word.bit_count()
+    counted: Any = ones(np.uint64(word))  # numba types what it compiles as a decorator
+    assert counted == word.bit_count()
 
 
 @pytest.mark.parametrize("width", [1, 63, 64, 65, 200])

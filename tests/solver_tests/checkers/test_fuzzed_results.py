@@ -180,7 +180,8 @@ def forge(count: int, seed: int) -> Counter[str]:
         sizes = ([1, 2, 3, 1], [2, 3, 3, 1], [2, 4, 1], [2, 2, 2, 2, 1])[rng.integers(4)]
         network = FAMILIES[family](sizes, rng)
         domain = Box.cube(sizes[0], -1, 1.5)
-        gradients = [r.gradient for r in exact_regions(network.weights, network.biases, (domain.lower, domain.upper))]
+        box = (domain.lower.tolist(), domain.upper.tolist())
+        gradients = [r.gradient for r in exact_regions(network.weights, network.biases, box)]
         problem = LipschitzProblem(network, P_VALUES[rng.integers(len(P_VALUES))], domain)
         p = problem.p
         truth = float(exact_constant(gradients, p)[0])

@@ -13,8 +13,8 @@ import pytest
 
 from solvers.checkers.outward_ranges import PieceNetwork, gradients_are_short, propagate
 from solvers.checkers.search_tree import check_search_tree
-from solvers.lipschitz import branch_and_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.search import proofs as search_proofs
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
@@ -29,14 +29,14 @@ P_VALUES = (1.0, 1.3, 2.0, 3.0, math.inf)
 SOLVER = BranchAndBound().certifying()
 
 
-def certified(problem: LipschitzProblem, **limits: float) -> tuple[LipschitzBounds, dict[str, Any]]:
+def certified(problem: LipschitzProblem, **limits: Any) -> tuple[LipschitzBounds, dict[str, Any]]:
     answer = SOLVER.solve(problem, budget=Budget(**limits))
     assert answer.certificate is not None
     assert answer.certificate.kind == "search-tree"
     return answer, json.loads(json.dumps(answer.certificate.data))
 
 
-def assert_proved(problem: LipschitzProblem, **limits: float) -> LipschitzBounds:
+def assert_proved(problem: LipschitzProblem, **limits: Any) -> LipschitzBounds:
     answer, data = certified(problem, **limits)
     check = CERTIFICATE_CHECKERS["search-tree"](problem, data, answer.upper)
     assert check.holds, check.reason
@@ -113,7 +113,7 @@ def test_a_search_that_is_cut_short_certifies_what_it_reached(p: float) -> None:
 
 
 def test_long_trees_are_left_out_and_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(branch_and_bound, "MOST_CERTIFIED", 20)
+    monkeypatch.setattr(search_proofs, "MOST_LEAVES", 20)
     problem = LipschitzProblem(gaussian_network([5, 14, 10, 1], np.random.default_rng(3), 0.3), 2.0, Box.cube(5))
     answer = SOLVER.solve(problem)
     assert answer.certificate is None
@@ -243,7 +243,8 @@ def test_a_tree_for_another_network_norm_or_domain_is_refused(honest: Honest) ->
 
 
 def test_what_is_no_tree_is_refused(honest: Honest) -> None:
-    for data in ({}, {"pieces": None}, {"pieces": [{}]}, {"pieces": [{"splits": ["a"], "proofs": []}]}):
+    odd: list[dict[str, Any]] = [{}, {"pieces": None}, {"pieces": [{}]}, {"pieces": [{"splits": ["a"], "proofs": []}]}]
+    for data in odd:
         assert "replayed" in reason_against(honest, data)
     assert "bounded pieces" in reason_against(honest, {"pieces": []})
     assert "lacks a side" in reason_against(honest, {"pieces": [{"splits": [], "proofs": []}]})

@@ -8,28 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
-from scipy.spatial import cKDTree
 
 from solvers.complexity.covering import MutualCovering, Side, allowed_radius, verify_covering
-from solvers.complexity.distances import (
-    AbstractDistances,
-    BlockDistances,
-    OrbitDistances,
-    TreeDistances,
-    distances_between,
-)
-from solvers.complexity.far_neighbours import far_neighbours
-from solvers.complexity.measure import Complexity, measure_complexity
+from solvers.complexity.measure import DataComplexity, measure_complexity
 from solvers.errors import InputError
-from solvers.problems.orbits import find_orbits, translate
+from solvers.problems.orbits import translate
 from solvers.problems.questions import InterpolationProblem
 from tests.strategies import DETERMINISTIC, labelled_clouds
-
-WAYS = {
-    "tree": lambda points: TreeDistances(points),
-    "float64 blocks": lambda points: BlockDistances(points, single=False),
-    "float32 blocks": lambda points: BlockDistances(points, single=True),
-}
 
 
 def measured(
@@ -37,12 +22,12 @@ def measured(
     labels: np.ndarray,
     constants: tuple[float, ...] = (0.25, 0.5, 1.0),
     shape: tuple[int, int, int] | None = None,
-) -> Complexity:
+) -> DataComplexity:
     problem = InterpolationProblem(points, labels)
     return measure_complexity(problem, constants=constants, draws=50, rng=np.random.default_rng(0), shape=shape)
 
 
-def counts(complexity: Complexity) -> list[tuple[int, int]]:
+def counts(complexity: DataComplexity) -> list[tuple[int, int]]:
     """M- and M+ of every pair of every constant."""
     return [(len(p.covering.minus.centres), len(p.covering.plus.centres)) for row in complexity.pairs for p in row]
 
@@ -56,69 +41,6 @@ def separated_balls(samples: int, dimension: int, seed: int = 0) -> tuple[np.nda
     steps *= rng.uniform(size=(samples, 1)) ** (1 / dimension) / np.linalg.norm(steps, axis=1, keepdims=True)
     steps[: len(centres)] = 0
     return centres[which] + steps / 20, which // dimension
-
-
-@pytest.mark.parametrize("way", WAYS)
-@DETERMINISTIC
-@given(cloud=labelled_clouds())
-def test_distances_are_those_of_the_definition(way: str, cloud: tuple[np.ndarray, np.ndarray]) -> None:
-    points, labels = cloud
-    distances = WAYS[way](points)
-    targets = np.flatnonzero(labels == 0)
-    table = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2))
-    near = np.where(np.arange(len(points))[:, None] == targets, np.inf, table[:, targets])
-    found, leads = distances.nearest(np.arange(len(points)), targets)
-    np.testing.assert_allclose(found, near.min(axis=1), rtol=1e-15)
-    for row, lead in enumerate(leads):
-        assert (lead == -1) == (targets.tolist() == [row])
-        assert lead == -1 or table[row, lead] == pytest.approx(found[row], rel=1e-15)
-    classes = int(labels.max()) + 1
-    tables = distances.nearest_by_class(labels, classes)
-    for k in range(classes):
-        of_class = distances.nearest(np.arange(len(points)), np.flatnonzero(labels == k))
-        assert np.array_equal(tables[0][:, k], of_class[0])
-        assert way == "tree" or np.array_equal(tables[1][:, k], of_class[1])
-    # Radii at which points lie exactly on the rim: whole multiples of 1/8.
-    for radius in (0.0, 0.125, 1.0, 5.0):
-        balls = distances.balls(np.arange(len(points)), np.full(len(points), radius), targets)
-        for row, ball in enumerate(balls):
-            assert sorted(ball.tolist()) == targets[table[row, targets] <= radius].tolist()
-
-
-@pytest.mark.parametrize("single", [False, True])
-def test_blocks_change_nothing(single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(12)
-    points, labels = rng.integers(0, 3, (300, 9)) / 4 + rng.integers(0, 2, (300, 9)), rng.integers(0, 3, 300)
-    rows, radii = np.arange(300), np.full(300, 1.5)
-
-    def asked(distances: AbstractDistances) -> list[np.ndarray]:
-        return [
-            *distances.nearest_by_class(labels, 3),
-            *distances.nearest(rows, rows),
-            *distances.balls(rows, radii, rows),
-        ]
-
-    before = asked(BlockDistances(points, single))
-    monkeypatch.setattr("solvers.complexity.distances.BLOCK_ROWS", 7)
-    monkeypatch.setattr("solvers.complexity.distances.BLOCK_NUMBERS", 7 * 70)
-    after = asked(BlockDistances(points, single))
-    assert all(map(np.array_equal, before, after))
-    table = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2)) + np.diag(np.full(300, np.inf))
-    for k in range(3):
-        np.testing.assert_allclose(before[0][:, k], table[:, labels == k].min(axis=1), rtol=1e-15)
-
-
-def test_a_screen_in_float32_changes_nothing() -> None:
-    rng = np.random.default_rng(1)
-    # Far from the origin and close together: float32 alone would see nothing.
-    points = 100.0 + rng.standard_normal((400, 30)) * 1e-3
-    rows, radii = np.arange(400), np.full(400, 6.5e-3)
-    coarse, fine = BlockDistances(points, single=True), BlockDistances(points, single=False)
-    table = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2)) + np.diag(np.full(400, np.inf))
-    for way in (coarse, fine):
-        np.testing.assert_allclose(way.nearest(rows, rows)[0], table.min(axis=1), rtol=1e-12)
-    assert all(map(np.array_equal, coarse.balls(rows, radii, rows), fine.balls(rows, radii, rows)))
-    assert np.array_equal(coarse.nearest(rows, rows)[1], fine.nearest(rows, rows)[1])
 
 
 @DETERMINISTIC
@@ -151,34 +73,6 @@ def test_separated_balls_are_counted_whatever_the_number_of_samples(samples: int
     points, labels = separated_balls(samples, dimension)
     # The classes are at least sqrt(2) - 1/10 apart, so C = 1/4 allows radii above 1/4: every ball, and no two.
     assert counts(measured(points, labels, constants=(0.25,))) == [(dimension, dimension)]
-
-
-@pytest.mark.parametrize("apart", [0.0, 0.5, 4.0], ids=["mixed", "near", "far"])
-@pytest.mark.parametrize("dimension", [1, 3, 5])
-def test_far_neighbours_are_those_of_a_tree(dimension: int, apart: float) -> None:
-    rng = np.random.default_rng([dimension, int(2 * apart)])
-    points = rng.standard_normal((3000, dimension))
-    points[1500:, 0] += apart
-    points[:20] = points[0]  # a group without extent
-    rows, targets = np.arange(1500), np.arange(1500, 3000)
-    answered, leads = far_neighbours(points, rows, targets, 1)
-    assert len(answered) == 1500  # fewer targets than candidates are allowed
-    lengths = np.linalg.norm(points[answered] - points[leads], axis=1)
-    np.testing.assert_allclose(lengths, cKDTree(points[targets]).query(points[answered])[0], rtol=1e-12)
-
-
-def test_near_neighbours_are_left_to_the_tree() -> None:
-    rng = np.random.default_rng(7)
-    points = np.concatenate([rng.standard_normal((30_000, 5)), rng.standard_normal((30_000, 5))])
-    distances = TreeDistances(points)
-    rows, targets = np.arange(30_000), np.arange(30_000, 60_000)
-    answered, _ = far_neighbours(points, rows, targets, 1)
-    assert len(answered) < len(rows)
-    near, leads = distances.nearest(rows, targets)
-    sample = rng.choice(30_000, 50, replace=False)
-    table = np.linalg.norm(points[sample, None] - points[None, targets], axis=2)
-    np.testing.assert_allclose(near[sample], table.min(axis=1), rtol=1e-12)
-    np.testing.assert_array_equal(leads[sample], targets[table.argmin(axis=1)])
 
 
 @pytest.mark.slow
@@ -273,29 +167,6 @@ def test_more_classes_share_a_first_layer() -> None:
     assert network.second_layer == sum(size.second_layer for size in sizes)
 
 
-@pytest.mark.parametrize("single", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1, 6), (2, 3, 4)])
-def test_orbit_distances_are_those_of_the_definition(shape: tuple[int, int, int], single: bool) -> None:
-    rng = np.random.default_rng(8)
-    images = rng.integers(-4, 5, (30, *shape)) / 8
-    points = images[find_orbits(images).representatives].reshape(-1, int(np.prod(shape)))
-    number = len(points)
-    images = points.reshape(number, *shape)
-    shifts = list(itertools.product(range(shape[1]), range(shape[2])))
-    moved = np.stack([translate(images, shift) for shift in shifts]).reshape(len(shifts), number, -1)
-    table = np.sqrt(((points[None, :, None] - moved[:, None]) ** 2).sum(axis=3).min(axis=0))
-    distances = OrbitDistances(points, shape, single)
-    rows = np.arange(number)
-    found, leads = distances.nearest(rows, rows)
-    others = table + np.diag(np.full(number, np.inf))
-    np.testing.assert_allclose(found, others.min(axis=1))
-    np.testing.assert_allclose(others[rows, leads], found)
-    radius = float(np.median(table))
-    for row, ball in enumerate(distances.balls(rows, np.full(number, radius), rows[::2])):
-        assert ball.tolist() == rows[::2][table[row, ::2] <= radius].tolist()
-        np.testing.assert_allclose(np.linalg.norm(distances.differences(row, ball), axis=1), table[row, ball])
-
-
 @pytest.mark.parametrize("shape", [(1, 1, 16), (1, 5, 4), (2, 3, 3)])
 def test_orbits_count_patterns_and_points_count_translates(shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(9)
@@ -370,13 +241,6 @@ def test_what_does_not_fit_is_refused() -> None:
     shifted = InterpolationProblem([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]], [0, 1])
     with pytest.raises(InputError, match="translated"):
         measure_complexity(shifted, constants=(1.0,), draws=10, rng=rng, shape=(1, 1, 3))
-
-
-def test_the_way_is_chosen_by_dimension() -> None:
-    def way(dimension: int, shape: tuple[int, int, int] | None = None) -> type[AbstractDistances]:
-        return type(distances_between(np.ones((3, dimension)), shape))
-
-    assert (way(2), way(30), way(30, (1, 5, 6))) == (TreeDistances, BlockDistances, OrbitDistances)
 
 
 def test_progress_is_reported_and_ends() -> None:

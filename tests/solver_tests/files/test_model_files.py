@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 
 from solvers.errors import InputError
-from solvers.files.models import load_network, save_network
+from solvers.files import models
+from solvers.files.models import FORMATS, load_network, save_network
 from solvers.networks.relu import ReluNetwork
 from tests.harmful_pickle import Touch
 from tests.strategies import DETERMINISTIC, gaussian_network, relu_networks
@@ -177,6 +178,28 @@ def test_a_single_array_is_not_an_archive(tmp_path: Path) -> None:
         np.save(stream, np.ones(3))
     with pytest.raises(InputError, match="is not a readable"):
         load_network(tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_of_the_table_reads_what_it_writes_and_refuses_the_rest(tmp_path: Path, ending: str) -> None:
+    if ending == ".onnx":
+        pytest.importorskip("onnx", reason="needs the extra onnx: pip install 'interlip[onnx]'")
+    network, file = gaussian_network([2, 3, 1], np.random.default_rng(3)), tmp_path / f"net{ending}"
+    if FORMATS[ending].writes:
+        save_network(network, file)
+        assert same(load_network(file), network)
+    else:
+        with pytest.raises(InputError, match="a network is saved to a file that ends in"):
+            save_network(network, file)
+    file.write_bytes(b"\x00not a model\xff" * 9)
+    with pytest.raises(InputError, match=r"this is not a readable") as caught:
+        load_network(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_every_reader_is_in_the_table() -> None:
+    readers = {path.stem for path in Path(models.__file__).parent.glob("relu_*.py")}
+    assert readers == {form.module for form in FORMATS.values()}
 
 
 def test_unknown_endings_and_missing_files(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers.errors import InputError, MissingBackendError
-from solvers.files.threshold_npz import StoredNetwork, load_threshold_network, save_threshold_network
+from solvers.files.threshold_npz import load_threshold_network, save_threshold_network
 from solvers.files.threshold_onnx import evaluate_threshold_onnx, write_threshold_onnx
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.networks.conv_threshold import ConvThresholdNetwork
-from solvers.networks.threshold import NO_CLASS, ThresholdNetwork
+from solvers.networks.detectors import NO_CLASS, BuiltNetwork
+from solvers.networks.threshold import ThresholdNetwork
 from solvers.problems.questions import InterpolationProblem
 from tests.harmful_pickle import Touch
 from tests.strategies import DETERMINISTIC, labelled_clouds
@@ -34,21 +35,22 @@ def cloud(classes: int = 3, seed: int = 0, dimension: int = 6) -> InterpolationP
     return InterpolationProblem(rng.standard_normal((24, dimension)) / 4, labels)
 
 
-def built(kind: str, classes: int = 3, width: int = 77) -> StoredNetwork:
+def built(kind: str, classes: int = 3, width: int = 77) -> BuiltNetwork:
     solver = FullyConnected(width, 0.5) if kind == "fully-connected" else Convolutional(width, 0.5, (1, 2, 3), 2)
     network: Any = solver.solve(cloud(classes), rng=np.random.default_rng(1)).network
     return network
 
 
-def same(first: StoredNetwork, second: StoredNetwork) -> bool:
+def same(first: BuiltNetwork, second: BuiltNetwork) -> bool:
     """Whether two networks are equal bit by bit."""
     return repr(contents(first)) == repr(contents(second))
 
 
-def contents(network: StoredNetwork) -> list[Any]:
+def contents(network: BuiltNetwork) -> list[Any]:
     if isinstance(network, ThresholdNetwork):
         special: list[Any] = [network.weights.tolist(), [mask.tolist() for mask in network.masks]]
     else:
+        assert isinstance(network, ConvThresholdNetwork)
         special = [network.shape, network.filters.tolist(), [mask.words.tolist() for mask in network.masks]]
     common = [network.biases.tolist(), [m.tolist() for m in network.thresholds], network.detector_classes]
     return [*special, *common, network.classes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from sklearn.datasets import load_digits
 from solvers.errors import InputError
 from solvers.interpolation.convolutional import Convolutional
 from solvers.networks.conv_module import OrderedConv2d
-from solvers.problems.interpolants import InterpolationStatus
+from solvers.networks.conv_threshold import ConvThresholdNetwork
+from solvers.problems.interpolants import Interpolant, InterpolationStatus
 from solvers.problems.questions import InterpolationProblem
 from solvers.registry import INTERPOLATORS
 from tests.references import convolution_by_definition as definition
@@ -27,6 +29,11 @@ CASES = [
     ((1, 1, 6), (1, 2), 1, 20, 2, 0.3),
 ]
 IDS = ["1d-full", "1d-channels", "2d-full", "2d-even-kernel", "pixelwise", "one-filter"]
+
+
+def convolutional(found: Interpolant) -> ConvThresholdNetwork:
+    assert isinstance(found.network, ConvThresholdNetwork)
+    return found.network
 
 
 def make(case, seed=0):
@@ -51,25 +58,27 @@ def test_the_construction_is_the_one_of_the_definition(case, method):
         rng = np.random.default_rng(seed)
         filters = rng.standard_normal((settings.width, settings.shape[0], *settings.kernel_size))
         biases = rng.uniform(-settings.max_bias, settings.max_bias, size=settings.width)
-        assert np.array_equal(found.network.filters, filters)
+        assert np.array_equal(convolutional(found).filters, filters)
         features = [definition.first_layer(image, filters, biases) for image in points]
         uncovered_orbits = 0
         for k, covered in enumerate(found.network.detector_classes):
             order = rng.permutation(np.flatnonzero(problem.labels == covered))
             centres, thresholds, uncovered = definition.second_layer(features, problem.labels, covered, order)
             assert found.centres[k].tolist() == centres
-            assert found.network.thresholds[k].tolist() == thresholds
+            assert convolutional(found).thresholds[k].tolist() == thresholds
             assert found.network.second_layer_widths[k] == len(centres)
             uncovered_orbits += len(uncovered)
         if not uncovered_orbits:
             assert found.interpolates
         masks = [[1 - features[row] for row in rows] for rows in found.centres]
         answers = [
-            definition.answer(image, filters, biases, masks, found.network.thresholds, found.network.detector_classes)
+            definition.answer(
+                image, filters, biases, masks, convolutional(found).thresholds, found.network.detector_classes
+            )
             for image in points
         ]
         assert found.network.predict(problem.points).tolist() == answers
-        assert found.network.evaluate(problem.points).tolist() == answers
+        assert convolutional(found).evaluate(problem.points).tolist() == answers
         assert found.missed.tolist() == np.flatnonzero(np.array(answers) != problem.labels).tolist()
 
 
@@ -82,7 +91,7 @@ def test_both_ends_occur():
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_every_translate_gets_the_same_answer(case):
     problem, points, settings = make(case)
-    network = settings.solve(problem, rng=np.random.default_rng(1)).network
+    network = convolutional(settings.solve(problem, rng=np.random.default_rng(1)))
     fresh = np.random.default_rng(2).standard_normal((40, *settings.shape))
     module = network.to_torch()
     # Answers that all agree would prove nothing: random points must get several scores.
@@ -107,6 +116,7 @@ def test_signs_of_vanishing_sums_are_translates_too(shape):
     filters -= np.einsum("kchw,chw->k", filters, centred)[:, None, None, None] * centred / (centred**2).sum()
     biases = np.zeros(30)
     layer = OrderedConv2d(shape[0], 30, shape[1:])
+    assert layer.bias is not None
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(filters))
         layer.bias.copy_(torch.tensor(biases))
@@ -126,14 +136,14 @@ def test_the_module_is_convolutions_a_pool_and_a_linear_layer():
     problem, _, settings = make(CASES[2])
     found = Convolutional(30, 0.5, settings.shape).solve(problem, rng=np.random.default_rng(0))
     assert found.interpolates
-    module = found.network.to_torch()
+    module = convolutional(found).to_torch()
     kinds = [type(part) for part in module.children()]
     assert sum(issubclass(kind, torch.nn.Conv2d) for kind in kinds) == 2
     assert kinds.count(torch.nn.Linear) == 1
     # Its state, loaded into torch's own layers, is the same network: here no pre-activation is near 0.
     state = module.state_dict()
     hidden = found.network.second_layer_width
-    options = {"padding": "same", "padding_mode": "circular"}
+    options: dict[str, Any] = {"padding": "same", "padding_mode": "circular"}
     first = torch.nn.Conv2d(1, 30, (4, 4), dtype=torch.float64, **options)
     second = torch.nn.Conv2d(30, hidden, (4, 4), **options)
     output = torch.nn.Linear(hidden, 2)
@@ -157,6 +167,7 @@ def test_the_module_correlates_alike_by_fourier_and_directly(filters, neurons, s
 
     generator = torch.Generator().manual_seed(1)
     direct = MaskCorrelation2d(filters, neurons, size)
+    assert direct.bias is not None
     with torch.no_grad():
         direct.weight.copy_(-(torch.rand(direct.weight.shape, generator=generator) < 0.5).float())
         direct.bias.copy_(torch.arange(neurons) - 0.5)
@@ -202,7 +213,7 @@ def test_shuffled_repeated_and_relabelled_data_interpolate():
         found = settings.solve(InterpolationProblem(x, y), rng=np.random.default_rng(1))
         assert found.interpolates
         assert found.stats["orbits"] == 30
-        assert found.network.evaluate(x).tolist() == y.tolist()
+        assert convolutional(found).evaluate(x).tolist() == y.tolist()
 
 
 def test_a_covered_class_may_be_chosen():
@@ -226,14 +237,14 @@ def test_one_sample_a_class_in_unusual_shapes(shape, width):
     found = Convolutional(width, 1.0, shape, 3).solve(problem, rng=np.random.default_rng(0))
     assert found.interpolates
     assert found.network.second_layer_width == 1
-    assert found.network.evaluate(points).tolist() == [0, 1]
+    assert convolutional(found).evaluate(points).tolist() == [0, 1]
 
 
 def test_same_seed_same_network():
     problem, _, settings = make(CASES[3])
     first, second = (settings.solve(problem, rng=np.random.default_rng(3)) for _ in range(2))
     assert [rows.tolist() for rows in first.centres] == [rows.tolist() for rows in second.centres]
-    assert np.array_equal(first.network.filters, second.network.filters)
+    assert np.array_equal(convolutional(first).filters, convolutional(second).filters)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +254,10 @@ def test_same_seed_same_network():
         (lambda: Convolutional(5, float("nan"), (1, 4, 4)), "maximal bias"),
         (lambda: Convolutional(5, 0.5, (1, 4, 4), (5, 1)), "between 1 x 1 and H x W = 4 x 4, got 5 x 1"),
         (lambda: Convolutional(5, 0.5, (1, 4, 4), 0), "between 1 x 1"),
-        (lambda: Convolutional(5, 0.5, (1, 4)), "must be .C, H, W."),
+        (
+            lambda: Convolutional(5, 0.5, (1, 4)),  # type: ignore[arg-type]
+            "must be .C, H, W.",
+        ),
         (lambda: Convolutional(5, 0.5, (1, 0, 4)), "must be .C, H, W."),
         (lambda: solve(Convolutional(5, 0.5, (1, 4, 5))), "holds 20 numbers, but points have d = 16"),
         (lambda: solve(Convolutional(5, 0.5, (1, 4, 4), minus=7)), "there is no class 7"),
@@ -269,9 +283,9 @@ def test_all_digits_are_interpolated():
     found = Convolutional(40, 0.5, (1, 8, 8)).solve(problem, rng=np.random.default_rng(1))
     assert found.interpolates
     assert found.points == 1797
-    assert found.network.evaluate(problem.points).tolist() == labels.tolist()
+    assert convolutional(found).evaluate(problem.points).tolist() == labels.tolist()
     moved = np.roll(problem.points.reshape(-1, 8, 8), (3, 6), axis=(1, 2)).reshape(1797, -1)
-    assert found.network.evaluate(moved).tolist() == labels.tolist()
+    assert convolutional(found).evaluate(moved).tolist() == labels.tolist()
     # A 6 that is a shifted 9 must be reported, not fitted.
     relabelled = InterpolationProblem(np.concatenate([problem.points, moved[:1]]), np.r_[labels, (labels[0] + 1) % 10])
     with pytest.raises(InputError, match=r"row 1797 .* is row 0 .* by \(3, 6\)"):

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from solvers.bits.correlations import (
     RolledMask,
-    complement,
+    complement_maps,
     faster_method,
     least_products,
 )
@@ -75,7 +75,7 @@ def test_packed_features_are_the_first_layer(shape, kernel, filters):
     expected = np.stack([definition.first_layer(image, weights, biases) for image in images])
     bits = maps.bits(slice(None)).transpose(0, 3, 1, 2)
     assert np.array_equal(bits, expected)
-    masks = complement(maps)
+    masks = complement_maps(maps)
     assert np.array_equal(masks.bits(slice(None)), 1 - maps.bits(slice(None)))
     # Padding bits stay 0, or counts of whole words would be wrong.
     assert int(np.bitwise_count(masks.words).sum()) == (1 - expected).sum()

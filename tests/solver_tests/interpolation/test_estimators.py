@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from solvers import InterpolatingClassifier, InterpolatingConvClassifier, estimators
-from solvers.networks.threshold import NO_CLASS
+from solvers.networks.detectors import NO_CLASS
 from tests.strategies import DETERMINISTIC, labelled_clouds
 
 
@@ -76,6 +76,7 @@ def test_decision_values_are_distances_in_features() -> None:
     points, labels = load_digits(return_X_y=True)
     model = InterpolatingClassifier(width=250, random_state=1).fit(points[:300], labels[:300])
     network = model.network_
+    assert isinstance(network, ThresholdNetwork)
     features = (points[:40] @ network.weights.T + network.biases > 0).astype(int)
     values = model.decision_function(points[:40])
     for k, (words, limits) in enumerate(zip(network.masks, network.thresholds, strict=True)):

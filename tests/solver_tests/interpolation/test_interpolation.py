@@ -10,9 +10,11 @@ import pytest
 
 from solvers.bits.features import block_rows, pack_bits, valid_bits
 from solvers.errors import InputError
-from solvers.interpolation.covering_layer import cover_class
 from solvers.interpolation.fully_connected import FullyConnected
-from solvers.networks.threshold import NO_CLASS
+from solvers.interpolation.threshold_layer import cover_class
+from solvers.networks.detectors import NO_CLASS
+from solvers.networks.threshold import ThresholdNetwork
+from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
 from tasks.data_sets import load_data_set, load_problem
 from tests.data_folder import DATA_DIR, needs_mnist
@@ -20,7 +22,7 @@ from tests.references.published_figures import MNIST, MOONS, Cell
 
 
 def textbook(features: np.ndarray, labels: np.ndarray, minus: int, order: np.ndarray) -> tuple[list[int], list[int]]:
-    """[DFG24], Algorithm 2, lines 3 to 12, one candidate after the other, as written."""
+    """[DFG24, Algorithm 2, lines 3 to 12], one candidate after the other, as written."""
     plus = features[labels != minus]
     candidates = set(np.flatnonzero(labels == minus).tolist())
     centres, thresholds = [], []
@@ -53,7 +55,7 @@ def covered(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_second_layer_is_the_textbook_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solvers.interpolation.covering_layer.WORTH_SHARING", 0)
+    monkeypatch.setattr("solvers.interpolation.threshold_layer.WORTH_SHARING", 0)
     rng = np.random.default_rng(seed)
     n, count, classes = int(rng.integers(1, 200)), int(rng.integers(4, 400)), int(rng.integers(2, 5))
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, count)])
@@ -114,11 +116,16 @@ def test_the_covered_class_can_be_chosen() -> None:
         FullyConnected(300, 0.5, 7).solve(problem, rng=np.random.default_rng(2))
 
 
+def masks(found: Interpolant) -> tuple[np.ndarray, ...]:
+    assert isinstance(found.network, ThresholdNetwork)
+    return found.network.masks
+
+
 @pytest.mark.parametrize("name", ["digits", "moons:20000"])
 def test_the_network_does_not_depend_on_threads(name: str) -> None:
     problem = load_problem(name)
     one, two = (FullyConnected(300, 0.5, threads=k).solve(problem, rng=np.random.default_rng(3)) for k in (1, 2))
-    for left, right in zip((*one.network.masks, *one.centres), (*two.network.masks, *two.centres), strict=True):
+    for left, right in zip((*masks(one), *one.centres), (*masks(two), *two.centres), strict=True):
         np.testing.assert_array_equal(left, right)
     np.testing.assert_array_equal(one.missed, two.missed)
     with pytest.raises(InputError, match="at least one thread"):

@@ -12,8 +12,10 @@ import torch
 from solvers.bits.features import unpack_words
 from solvers.errors import InputError
 from solvers.files.models import load_network, save_network
+from solvers.files.threshold_npz import save_threshold_network
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.relu_layer import relu_features
+from solvers.networks.margins import detector_margins
 from solvers.networks.relu_classifier import ReluClassifier
 from solvers.problems.questions import InterpolationProblem
 from tasks.constructions import ConstructionChoice
@@ -113,5 +115,15 @@ def test_what_does_not_fit_is_refused() -> None:
         relu_features(np.zeros((2**20, 1)), np.zeros((512, 1)), np.zeros(512))
     with pytest.raises(InputError, match="threshold or relu"):
         FullyConnected(5, 0.5, activation="tanh")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="threshold neurons only"):
-        ConstructionChoice((1, 8, 8), activation="relu").interpolator(5, 0.5)
+    with pytest.raises(InputError, match="has no setting 'activation'"):
+        ConstructionChoice("convolutional", {"shape": (1, 8, 8), "activation": "relu"}).interpolator(5, 0.5)
+
+
+def test_what_is_of_threshold_networks_is_refused_for_relu_ones(tmp_path: Path) -> None:
+    problem = load_problem("moons:40")
+    network = FullyConnected(30, 1.0, activation="relu").solve(problem, rng=np.random.default_rng(0)).network
+    with pytest.raises(InputError, match="kind 'relu' is no threshold network"):
+        save_threshold_network(network, tmp_path / "net.npz")
+    with pytest.raises(InputError, match="margins are of threshold neurons"):
+        detector_margins(network, problem.points)
+    assert not list(tmp_path.iterdir())

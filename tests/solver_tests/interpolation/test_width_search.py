@@ -24,7 +24,8 @@ def search(
     settings: WidthSearch, interpolates: Callable[[Restart], bool], state: SearchState | None = None
 ) -> tuple[LeastWidth, list[Restart]]:
     """Run a search to its end; what it found and every restart it wanted."""
-    rounds, asked = settings.rounds(state), []
+    rounds = settings.rounds(state)
+    asked: list[Restart] = []
     try:
         wanted = next(rounds).wanted
         while True:
@@ -97,6 +98,37 @@ def test_what_is_shown_is_true(slope: float) -> None:
     assert wrong <= 6
     assert np.median(ratios) < 19 ** (1.2 / slope)
     assert np.median(narrow) > 19 ** (-1 / slope)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_the_errors_of_all_attempts_together_stay_within_the_confidence(confidence: float) -> None:
+    """However many widths are tried: the attempts of both claims together may err with chance 1 - confidence.
+
+    After k attempts less than 1 / k of 1 / 1^2 + 1 / 2^2 + ... = pi^2 / 6 is left, and more than 1 / (k + 1).
+    """
+    settings, attempts = WidthSearch(confidence=confidence), 2000
+    chances = [settings._alpha(attempt) for attempt in range(1, attempts + 1)]
+    half = (1 - confidence) / 2
+    assert all(0 < later < earlier for earlier, later in itertools.pairwise(chances))
+    first = chances[0]
+    assert math.fsum(chances) + first / attempts <= half * (1 + 1e-9) + first / attempts**2
+    assert math.fsum(chances) + first / attempts >= half * (1 - 1e-9)
+
+
+def test_many_attempts_on_widths_just_below_the_wanted_probability_rarely_show_one() -> None:
+    """Every width is a little too narrow, and a search tries about a dozen of them: 1/4 of the searches may be wrong.
+
+    21 of 40 would come up with chance 0.02 % at exactly that.
+    """
+    rng = np.random.default_rng(11)
+    settings = WidthSearch(probability=0.5, confidence=0.5, max_biases=(0.5,), largest=100)
+    wrong, tried = 0, []
+    for _ in range(40):
+        found, asked = search(settings, lambda restart: rng.random() < 0.5 - 1e-9)
+        wrong += found.width is not None
+        tried.append(len({restart.width for restart in asked if restart.stage == "certify"}))
+    assert np.mean(tried) > 3
+    assert wrong <= 20
 
 
 def test_a_sure_thing_needs_one_neuron() -> None:

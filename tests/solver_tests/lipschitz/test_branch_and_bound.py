@@ -6,6 +6,7 @@ import itertools
 import math
 import pickle
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from solvers.arithmetic.norms import dual_exponent
 from solvers.checkers.outward_ranges import _dominated
 from solvers.lipschitz.bounds.directions import dual_directions
 from solvers.lipschitz.bounds.lengths import dominated_length
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
+from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.bounds.small_programs import best_margin, proved_maximum, solve_program
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.norm_product import norm_product_bound
 from solvers.lipschitz.propagation import Propagation, propagation_bound
-from solvers.lipschitz.search.nodes import PieceArrays, expand, root_node
+from solvers.lipschitz.search.expansion import expand, root_node
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
@@ -37,7 +39,7 @@ SOLVER = BranchAndBound()
 NEVER = np.zeros(1, dtype=np.int8)
 
 
-def solved(network: ReluNetwork, p: float, domain: Domain, **limits: float) -> LipschitzBounds:
+def solved(network: ReluNetwork, p: float, domain: Domain, **limits: Any) -> LipschitzBounds:
     problem = LipschitzProblem(network, p, domain)
     answer = SOLVER.solve(problem, budget=Budget(**limits))
     check = check_witness(problem, answer.witness, answer.lower)
@@ -200,7 +202,8 @@ def test_expansion_is_a_pure_function_that_pickles() -> None:
     pieces = [PieceArrays.of(piece, directions) for piece in bounded_pieces(problem)]
     nodes = [node for k in range(len(pieces)) for node in root_node(pieces, k, 0.0, 0.0).nodes]
     before = pickle.dumps(nodes)
-    first, second = expand(nodes, pieces, 0.0, 0.0), expand(*pickle.loads(pickle.dumps((nodes, pieces))), 0.0, 0.0)
+    again_nodes, again_pieces = pickle.loads(pickle.dumps((nodes, pieces)))
+    first, second = expand(nodes, pieces, 0.0, 0.0), expand(again_nodes, again_pieces, 0.0, 0.0)
     assert pickle.dumps(nodes) == before
     assert first.discarded == second.discarded
     assert len(first.nodes) == len(second.nodes) > 0
@@ -270,8 +273,8 @@ def test_dominated_lengths_bound_every_corner(q: float) -> None:
         truth = (np.abs(gradients) ** q).sum(axis=1).max() ** (1 / q)
         assert bound >= truth * (1 - 1e-12)
         # The checker's own is no wider, or it would refuse what the search has proved.
-        batch = [array[None] for array in (rows, 0.5 * (low + high), 0.5 * (high - low))]
-        (checked,) = _dominated(*batch, q, near[None], reach[None])
+        middle, half = 0.5 * (low + high), 0.5 * (high - low)
+        (checked,) = _dominated(rows[None], middle[None], half[None], q, near[None], reach[None])
         assert truth * (1 - 1e-12) <= checked <= bound * (1 + 1e-11)
         if truth:
             tightest = min(tightest, bound / truth)

@@ -19,7 +19,7 @@ from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.programs.backends import MIP_BACKENDS, check_backend, run_program
 from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
-from solvers.lipschitz.programs.strict_interior import Conflict, Verdict, judge_pattern
+from solvers.lipschitz.programs.strict_interior import Conflict, Judgement, judge_pattern
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
@@ -100,7 +100,7 @@ def test_deep_networks_without_biases(d: int, depth: int, width: int, corner: st
     assert_exact_by_lp(network, Box.cube(d, low, high))
 
 
-def judged(network: ReluNetwork, pattern: list[list[int]], domain: Domain) -> Verdict:
+def judged(network: ReluNetwork, pattern: list[list[int]], domain: Domain) -> Judgement:
     piece = bounded_pieces(LipschitzProblem(network, 1.0, domain))[0]
     return judge_pattern(piece, [np.array(layer, dtype=bool) for layer in pattern])
 
@@ -186,7 +186,7 @@ def test_the_dual_bound_is_kept_when_a_limit_ends_the_solve(backend: str) -> Non
     ended = run_program(problem, backend, 60, None, 1e-9)
     assert ended.finished
     assert ended.found
-    best = round(float(profits @ np.round(x.value)))
+    best = round(float(profits @ np.round(np.asarray(x.value))))
     assert best <= ended.bound <= best * (1 + 1e-6)
     assert best <= stopped.bound < profits.sum()
     impossible = cp.Problem(problem.objective, [*problem.constraints, top >= best + 1])

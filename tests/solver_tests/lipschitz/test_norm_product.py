@@ -11,7 +11,8 @@ from hypothesis import given
 
 from solvers.arithmetic.norms import dual_exponent
 from solvers.arithmetic.operator_norms import operator_norm_bound
-from solvers.lipschitz.norm_product import NormProduct, norm_product_bound
+from solvers.lipschitz.bounds.norm_products import norm_product_bound
+from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from numba.core import event
 
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.portfolio import FIRST_SHARE, PATIENCE, Portfolio
@@ -72,7 +74,7 @@ class Recorder(AbstractLipschitzSolver):
     gives: ClassVar[Gives] = Gives.UPPER
     domains: ClassVar[tuple[type[Domain], ...]] = (WholeSpace, Box)
 
-    def _solve_batch(self, problems, budget, rngs):  # type: ignore[no-untyped-def]
+    def _solve_batch(self, problems, budget, rngs):
         self.asked.append((self.name, len(problems), budget.seconds))
         stats = {"wall_seconds": 1.0}
         return [
@@ -108,10 +110,10 @@ def test_time_is_shared_by_problems_and_methods() -> None:
 class OneByOne(Recorder):
     """Takes one problem at a time, and no time for it."""
 
-    def _solve_batch(self, problems, budget, rngs):  # type: ignore[no-untyped-def]
+    def _solve_batch(self, problems, budget, rngs):
         return AbstractLipschitzSolver._solve_batch(self, problems, budget, rngs)
 
-    def _solve(self, problem, budget, rng):  # type: ignore[no-untyped-def]
+    def _solve(self, problem, budget, rng):
         return Recorder._solve_batch(self, [problem], budget, [rng])[0]
 
 
@@ -140,3 +142,50 @@ def test_where_one_method_makes_no_certificate_the_next_one_does(monkeypatch: py
     assert {"vertex_enumeration_seconds", "branch_and_bound_seconds"} <= set(answer.stats)
     assert answer.reason == ""
     assert verify_bounds(question, answer).verdict is Verdict.PROVED
+
+
+@dataclass(frozen=True)
+class Slow(Recorder):
+    """Takes its time and compiles besides, on a clock that tests hold."""
+
+    clock: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    compiles: float = 0.0
+
+    def _solve_batch(self, problems, budget, rngs):
+        with event.trigger_event("numba:compile"):
+            self.clock[0] += self.compiles
+        self.clock[0] += self.seconds
+        return super()._solve_batch(problems, budget, rngs)
+
+
+class SlowRegions(Slow):
+    name: ClassVar[str] = "region-enumeration"
+
+
+class SlowSearch(Slow):
+    name: ClassVar[str] = "branch-and-bound"
+
+
+@pytest.mark.parametrize("compiles", [0.0, 5000.0])
+def test_shares_of_time_do_not_count_compilation(monkeypatch: pytest.MonkeyPatch, compiles: float) -> None:
+    clock, asked = [0.0], list[tuple[str, int, float]]()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    regions, search = (kind("", asked, clock, 100.0, compiles) for kind in (SlowRegions, SlowSearch))
+    questions = [problem([2, 5, 4, 1], p) for p in (1.0, 2.0, math.inf)] + [problem([6, 5, 4, 1])]
+    Portfolio((regions, search)).solve_batch(questions, budget=Budget(seconds=1000.0))
+    assert asked == [
+        # Three of four questions, with a search to follow; then the fourth alone; then what the three have left.
+        ("region-enumeration", 3, 1000.0 * 0.75 * FIRST_SHARE),
+        ("branch-and-bound", 1, 900.0),
+        ("branch-and-bound", 3, 800.0),
+    ]
+
+
+def test_a_method_that_overruns_leaves_the_next_one_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = [0.0], list[tuple[str, int, float]]()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    portfolio = Portfolio((SlowRegions("", asked, clock, 2000.0), SlowSearch("", asked, clock)))
+    answer = portfolio.solve(problem([2, 5, 4, 1]), budget=Budget(seconds=1000.0))
+    assert [seconds for _, _, seconds in asked] == [1000.0 * FIRST_SHARE, 0.0]
+    assert answer.status is Status.BUDGET_SPENT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from solvers.errors import UnsupportedProblemError
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.region_count import count_regions
 from solvers.lipschitz.region_enumeration import MOST_INPUTS, RegionEnumeration
-from solvers.lipschitz.regions.exact_vertices import ExactCell
+from solvers.lipschitz.regions.exact_vertices import ExactVertices
 from solvers.lipschitz.regions.geometry import CellRows, Solver, locate
 from solvers.lipschitz.regions.pieces import region_pieces, start_of
 from solvers.lipschitz.regions.state import IMPROVED, TOP
@@ -35,7 +36,7 @@ P_VALUES = (1.0, 1.3, 2.0, 3.0, math.inf)
 SOLVER = RegionEnumeration()
 
 
-def solved(network: ReluNetwork, domain: Domain, **limits: float) -> dict[float, LipschitzBounds]:
+def solved(network: ReluNetwork, domain: Domain, **limits: Any) -> dict[float, LipschitzBounds]:
     """Answers for all p in one pass, their witnesses checked in exact arithmetic."""
     problems = [LipschitzProblem(network, p, domain) for p in P_VALUES]
     answers = SOLVER.solve_batch(problems, budget=Budget(**limits))
@@ -268,7 +269,7 @@ def test_vertices_lie_within_their_error_bounds(d: int, whole: bool) -> None:
     piece = region_pieces(LipschitzProblem(network, 2.0, WholeSpace(d) if whole else Box.cube(d)))[0]
     start = start_of(piece)
     stream = RegionStream(piece, new_record([2.0], [-1.0], d, every=True))
-    exact = ExactCell(piece.network, start.given, start.bias_row, len(piece.network.weights[0]))
+    exact = ExactVertices(piece.network, start.given, start.bias_row, len(piece.network.weights[0]))
     seen = 0
     while stream.advance(200) == IMPROVED or seen < 20:
         stack = stream._stack

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solvers.lipschitz.sampling import Sampling, draw_points
+from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.questions import LipschitzProblem
+from solvers.problems.random_points import draw_points
 from solvers.problems.results import Status
 from solvers.verify import check_witness
 from tests.references.instances import Instance, instances

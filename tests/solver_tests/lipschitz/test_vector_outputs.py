@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from typer.testing import CliRunner
 from cluster.cli import app
 from solvers.arithmetic.norms import dual_exponent
 from solvers.files.models import save_network
+from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.vector_outputs import solve_all_outputs
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
-from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.questions import LipschitzProblem
-from solvers.problems.results import Status
+from solvers.problems.results import LipschitzBounds, Status
 from solvers.registry import LIPSCHITZ_SOLVERS
 from solvers.verify import check_witness
 from tests.references.lp_enumeration import lipschitz_by_lp
@@ -65,11 +67,36 @@ def test_time_is_shared_and_the_interval_holds(method: str, seconds: float) -> N
     network = gaussian_network([2, 5, 3], np.random.default_rng(2), 0.5)
     solver, domain = LIPSCHITZ_SOLVERS[method], Box.cube(2)
     truth = max(lipschitz_by_lp(network.select_output(k), domain, [1.0])[1.0] for k in range(3))
-    start = time.perf_counter()
     (answer,) = solve_all_outputs(solver, network, [math.inf], domain, budget=Budget(seconds=seconds))
-    assert time.perf_counter() - start < 20
     assert answer.bounds.lower <= truth * (1 + 1e-12)
     assert answer.bounds.upper >= truth * (1 - 1e-12)
+
+
+class Timed(AbstractLipschitzSolver):
+    """Takes 100 seconds on a clock that a test holds, notes what it was allowed, and knows nothing."""
+
+    name: ClassVar[str] = "timed"
+    summary: ClassVar[str] = "for tests"
+    gives: ClassVar[Gives] = Gives.UPPER
+    domains: ClassVar[tuple[type[Domain], ...]] = (Box,)
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock, self.allowed = clock, list[float]()
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        self.allowed.append(budget.seconds)
+        self.clock[0] += 100.0
+        return LipschitzBounds(0.0, math.inf, Status.BUDGET_SPENT, self.name, problem.p, problem.domain)
+
+
+def test_every_output_gets_its_share_of_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    solver = Timed(clock)
+    network = gaussian_network([2, 5, 3], np.random.default_rng(2), 0.5)
+    (answer,) = solve_all_outputs(solver, network, [2.0], Box.cube(2), budget=Budget(seconds=900.0))
+    assert solver.allowed == [300.0, 400.0, 700.0]
+    assert answer.bounds.status is Status.BUDGET_SPENT
 
 
 def test_the_command_names_the_output(tmp_path: Path) -> None:

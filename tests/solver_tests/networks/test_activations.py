@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,10 +117,10 @@ def test_state_dicts_and_the_command(tmp_path: Path) -> None:
     network = load_network(tmp_path / "net.pt", "leaky-relu:0.1")
     points = np.random.default_rng(4).standard_normal((50, 2)).astype(np.float32)
     with torch.no_grad():
-        np.testing.assert_allclose(network.evaluate(points), net(torch.tensor(points)).numpy(), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(
-            network.evaluate(points), net.double()(torch.tensor(points).double()).numpy(), rtol=1e-6, atol=1e-7
-        )
+        single, double = net(torch.tensor(points)), net.double()(torch.tensor(points).double())
+    ours = network.evaluate(points.astype(np.float64))
+    np.testing.assert_allclose(ours, single.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours, double.numpy(), rtol=1e-6, atol=1e-7)
     truth = LIPSCHITZ_SOLVERS["auto"].solve(LipschitzProblem(network, math.inf))
     call = ["lipschitz", str(tmp_path / "net.pt"), "--p", "inf", "--activation", "leaky-relu:0.1", "--json"]
     answer = CliRunner().invoke(app, call)
@@ -145,7 +146,7 @@ def test_onnx_nodes(tmp_path: Path) -> None:
     arrays = {"A": (3, 4), "a": (4,), "B": (4, 4), "b": (4,), "C": (4, 2)}
     tensors = [numpy_helper.from_array(rng.standard_normal(shape), name) for name, shape in arrays.items()]
 
-    def chain(first: dict[str, object], second: str) -> Path:
+    def chain(first: dict[str, Any], second: str) -> Path:
         nodes = [
             helper.make_node("Gemm", ["x", "A", "a"], ["h1"]),
             helper.make_node("LeakyRelu", ["h1"], ["r1"], **first),
@@ -160,11 +161,12 @@ def test_onnx_nodes(tmp_path: Path) -> None:
         return path
 
     points = rng.standard_normal((40, 3))
-    for first, second in (({"alpha": 0.3}, "Abs"), ({}, "Relu"), ({"alpha": -0.5}, "LeakyRelu")):
+    cases: list[tuple[dict[str, Any], str]] = [({"alpha": 0.3}, "Abs"), ({}, "Relu"), ({"alpha": -0.5}, "LeakyRelu")]
+    for first, second in cases:
         path = chain(first, second)
         network = load_network(path)
         (wanted,) = ReferenceEvaluator(str(path)).run(None, {"x": points})
-        np.testing.assert_allclose(network.evaluate(points), wanted, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(network.evaluate(points), np.asarray(wanted), rtol=1e-6, atol=1e-7)
         assert network.widths == (8, 4 if second == "Relu" else 8)
     with pytest.raises(InputError, match=r"node Elu; supported are chains of .*LeakyRelu and Abs"):
         load_network(chain({}, "Elu"))

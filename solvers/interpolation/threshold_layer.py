@@ -9,23 +9,22 @@ gives a block up as soon as none of its points can be less, and ends at 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.arithmetic.compiled import compiled
 from solvers.arithmetic.threads import Crew
 from solvers.bits.features import Words
+from solvers.bits.firing import Whole
 from solvers.bits.instructions import LANES, lanes_below, popcount
 
-__all__ = ["ClassTask", "Covered", "count_firing", "cover_class"]
+__all__ = ["ClassTask", "Covered", "Deal", "cover_class"]
 
 MOST_TOGETHER = 32
 # Words of features from which a pass over them is worth handing to several threads.
 WORTH_SHARING = 2**19
-
-Whole = NDArray[np.int64]
 
 
 class ClassTask(NamedTuple):
@@ -38,6 +37,8 @@ class ClassTask(NamedTuple):
 
 # Places of the neurons, their thresholds, candidates tried.
 Covered: TypeAlias = tuple[Whole, Whole, int]
+# Covers classes elsewhere: features, the mask of all of them and the classes to what `cover_class` gives for each.
+Deal: TypeAlias = Callable[[Words, Words, Sequence[ClassTask]], Sequence[Covered]]
 
 
 class _Batch(NamedTuple):
@@ -81,7 +82,7 @@ def cover_class(blocks: Words, first: int, last: int, valid: Words, order: Whole
     Returns:
         The places x* of the neurons in order of acceptance; their thresholds m; and how many candidates were tried, as
         in the sequential algorithm, those with m = 0 included. All are the same for any number of threads.
-    Source: [DFG24], Algorithm 2, lines 3 to 12.
+    Source: [DFG24, Algorithm 2, lines 3 to 12].
     """
     if threads > 1 and blocks.size > WORTH_SHARING:
         return _cover_shared(blocks, first, last, valid, order, threads)
@@ -273,20 +274,3 @@ def _drop(blocks: Words, first: int, start: int, step: int, alive: Words, batch:
         for k in range(taken):
             if batch.accepted[k] and alive[b]:
                 alive[b] &= ~lanes_below(blocks, first + b, batch.masks[k], batch.least[k], counts)
-
-
-@compiled
-def count_firing(blocks: Words, masks: Words, thresholds: Whole, owners: Whole, firing: Whole) -> None:
-    """Add for every point how many second-layer neurons of each detector fire, <u, Phi(x)> < m.
-
-    Args:
-        blocks: (B, depth, 64). masks: u, (M, depth). thresholds: m, (M,). owners: detector of each neuron, (M,).
-        firing: (B, detectors, 64), added to.
-    """
-    counts = np.empty(LANES, dtype=np.int64)
-    for b in range(blocks.shape[0]):
-        for k in range(masks.shape[0]):
-            lanes = lanes_below(blocks, b, masks[k], thresholds[k], counts)
-            if lanes:
-                for i in range(LANES):
-                    firing[b, owners[k], i] += np.int64(lanes >> np.uint64(i) & np.uint64(1))

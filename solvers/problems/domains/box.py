@@ -1,41 +1,30 @@
-"""Where a Lipschitz constant is taken: all of R^d, or a box with an interior."""
+"""Boxes with an interior."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
+from solvers.problems.domains._base import Domain
 
-__all__ = ["Box", "Domain", "WholeSpace", "domain_from_json"]
-
-
-@dataclass(frozen=True, slots=True)
-class WholeSpace:
-    """All of R^d: the constant is the global one."""
-
-    dimension: int
-
-    def strictly_contains(self, points: FloatArray) -> np.ndarray:
-        """Whether points of shape (..., d) lie in the interior; shape (...)."""
-        return np.ones(np.shape(points)[:-1], dtype=bool)
-
-    def describe(self) -> dict[str, object]:
-        return {"kind": "global", "dimension": self.dimension}
+__all__ = ["Box"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Box:
+class Box(Domain):
     """The points with lower <= x <= upper in every coordinate (an l_inf ball when the sides are equal).
 
     Attributes:
         lower, upper: shape (d,), lower < upper everywhere: a box without interior has no linear regions.
     """
+
+    kind: ClassVar[str] = "box"
 
     lower: FloatArray
     upper: FloatArray
@@ -69,28 +58,44 @@ class Box:
     def dimension(self) -> int:
         return int(self.lower.size)
 
+    @property
+    def key(self) -> Hashable:
+        return (self.kind, self.lower.tobytes(), self.upper.tobytes())
+
+    @property
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        return self.lower, self.upper
+
+    @property
+    def centre(self) -> FloatArray:
+        return np.asarray((self.lower + self.upper) / 2)
+
+    @classmethod
+    def around_origin(cls, dimension: int, radius: float) -> Self:
+        return cls(np.full(dimension, -radius), np.full(dimension, radius))
+
+    def why_outside(self, point: FloatArray) -> str | None:
+        if self.strictly_contains(point):
+            return None
+        k = int(np.argmin(np.minimum(point - self.lower, self.upper - point)))
+        return f"coordinate {k} of the point, {float(point[k])!r}, is not strictly inside the box"
+
     def strictly_contains(self, points: FloatArray) -> np.ndarray:
-        """Whether points of shape (..., d) lie in the interior; shape (...)."""
         return np.asarray(((points > self.lower) & (points < self.upper)).all(axis=-1))
 
+    def reach(self, point: FloatArray) -> float:
+        room = np.where(point > 0, self.upper, -self.lower) / np.maximum(np.abs(point), 1e-300)
+        return float(room.min())
+
+    def nearest(self, points: FloatArray) -> FloatArray:
+        return np.clip(points, self.lower, self.upper)
+
+    def draw(self, count: int, rng: np.random.Generator) -> FloatArray:
+        return rng.uniform(self.lower, self.upper, (count, self.dimension))
+
     def describe(self) -> dict[str, object]:
-        return {"kind": "box", "lower": self.lower.tolist(), "upper": self.upper.tolist()}
+        return {"kind": self.kind, "lower": self.lower.tolist(), "upper": self.upper.tolist()}
 
-
-Domain: TypeAlias = WholeSpace | Box
-
-
-def domain_from_json(value: Mapping[str, Any]) -> Domain:
-    """The domain that `describe` wrote down.
-
-    Raises:
-        InputError: not such a description.
-    """
-    try:
-        if value["kind"] == "global":
-            return WholeSpace(int(value["dimension"]))
-        if value["kind"] == "box":
-            return Box(value["lower"], value["upper"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the domain of the result cannot be read: {error}") from None
-    raise InputError(f"the domain of the result must be of kind 'global' or 'box', got {value['kind']!r}")
+    @classmethod
+    def from_description(cls, value: Mapping[str, Any]) -> Self:
+        return cls(value["lower"], value["upper"])

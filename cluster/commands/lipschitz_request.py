@@ -1,0 +1,133 @@
+"""What `interlip lipschitz` is asked: its options, and the network, domain and budget that they come to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster.commands.options import Activation, Json
+from solvers.errors import InputError
+from solvers.files.models import endings
+
+if TYPE_CHECKING:
+    from solvers.lipschitz._base import AbstractLipschitzSolver
+    from solvers.networks.relu import ReluNetwork
+    from solvers.problems.domains import Domain
+
+__all__ = ["LipschitzRequest", "reduce_outputs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LipschitzRequest:
+    """The options of one call.
+
+    Those that exclude each other are an `InputError` when the request is made; what the network must be for them is
+    seen when it is read.
+    """
+
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"A {endings()} file; a .npz holds W0, b0, W1, ...")]
+    p: Annotated[list[str] | None, typer.Option("--p", help="Exponent in [1, inf]; may be given again. [2]")] = None
+    whole: Annotated[bool, typer.Option("--global", help="The constant on all of R^d (the default).")] = False
+    box: Annotated[tuple[float, float] | None, typer.Option("--box", metavar="LO HI", help="On [LO, HI]^d.")] = None
+    center: Annotated[str | None, typer.Option(help="On a box around the point in a .npy or text file.")] = None
+    radius: Annotated[float | None, typer.Option(help="Half width of the box around --center.")] = None
+    method: Annotated[str, typer.Option(help="auto, or a method by name; mixed-integer:scip also works.")] = "auto"
+    output: Annotated[int | None, typer.Option(help="Which output of a vector-valued network.")] = None
+    margin: Annotated[tuple[int, int] | None, typer.Option(metavar="I J", help="Output I minus output J.")] = None
+    all_outputs: Annotated[
+        bool, typer.Option("--all-outputs", help="The largest constant over all outputs: l_p to l_inf.")
+    ] = False
+    activation: Activation = None
+    gap: Annotated[float, typer.Option(help="Relative gap at which the constant counts as exact.")] = 1e-6
+    time_limit: Annotated[float, typer.Option(metavar="S", help="Seconds; an open interval then exits with 3.")] = (
+        math.inf
+    )
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE", help="For d = 2, draw the linear regions (.png, .pdf, .svg).")
+    ] = None
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Keep the proof of the upper bound, for `interlip verify`.")
+    ] = False
+    json: Json = False
+
+    def __post_init__(self) -> None:
+        self.exponents()
+        if self.all_outputs and (self.output is not None or self.margin is not None or self.plot is not None):
+            raise InputError("--all-outputs excludes --output, --margin and --plot, which are about one output")
+        if self.whole + (self.box is not None) + (self.center is not None) > 1:
+            raise InputError("--global, --box and --center exclude each other")
+        if (self.center is None) != (self.radius is None):
+            raise InputError("--center and --radius go together")
+
+    def exponents(self) -> list[float]:
+        """The p's.
+
+        Raises:
+            InputError: one is no exponent.
+        """
+        from solvers.arithmetic.norms import parse_exponent
+
+        return [parse_exponent(text) for text in (self.p or ["2"])]
+
+    def network(self) -> ReluNetwork:
+        """The network of the file, reduced to one output where one or a margin is chosen.
+
+        Raises:
+            InputError: no such file, or no such output.
+        """
+        from solvers.files.models import load_network
+
+        return reduce_outputs(load_network(self.model, self.activation), self.output, self.margin)
+
+    def solver(self) -> AbstractLipschitzSolver:
+        """The method asked for; with --certify one that keeps its proofs.
+
+        Raises:
+            InputError: no method has that name.
+        """
+        from solvers.registry import lipschitz_solver_named
+
+        chosen = lipschitz_solver_named(self.method)
+        return chosen.certifying() if self.certify else chosen
+
+    def domain(self, dimension: int) -> Domain:
+        """Where the constant is taken.
+
+        Raises:
+            InputError: a point of another dimension, or an empty box.
+        """
+        from solvers.problems.domains import Box, WholeSpace
+
+        if self.box is not None:
+            return Box.cube(dimension, *self.box)
+        if self.center is None or self.radius is None:
+            return WholeSpace(dimension)
+        point = _read_point(self.center)
+        if point.shape != (dimension,):
+            raise InputError(f"--center must hold a point of {dimension} numbers, got shape {point.shape}")
+        if not self.radius > 0:
+            raise InputError(f"--radius must be positive, got {self.radius:g}: an empty box has no Lipschitz constant")
+        return Box.ball(point, self.radius)
+
+
+def reduce_outputs(network: ReluNetwork, output: int | None, margin: tuple[int, int] | None) -> ReluNetwork:
+    """The network of one output or of a margin; the network itself where neither is chosen."""
+    if output is not None and margin is not None:
+        raise InputError("--output and --margin exclude each other")
+    if margin is not None:
+        return network.margin(*margin)
+    return network.select_output(output) if output is not None else network
+
+
+def _read_point(path: str) -> Any:
+    import numpy as np
+
+    try:
+        if path.endswith(".npy"):
+            return np.load(path, allow_pickle=False).astype(np.float64).ravel()
+        return np.loadtxt(path, dtype=np.float64, delimiter="," if path.endswith(".csv") else None).ravel()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--center {path} is not a readable point: {str(error).splitlines()[0]}") from None

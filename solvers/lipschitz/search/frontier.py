@@ -1,0 +1,175 @@
+"""What a search has open, what it has proved, what it has found: no clock, nothing compiled, no cluster.
+
+Whoever expands nodes takes them from here and enters what became of them. A node leaves only by a proof: its bound, or
+what its expansion proves. So at any moment the largest bound among nodes that are open or away, leaves without a
+witness and dropped nodes is an upper bound, and every gradient with a proved witness a lower.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solvers.lipschitz.search.proofs import BOUNDED, Leaf, Proofs
+from solvers.problems.budget import Budget
+from solvers.problems.facets import BoundedPiece
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, Witness
+from solvers.problems.witnesses import rounding_slack
+
+if TYPE_CHECKING:
+    from solvers.lipschitz.search.nodes import Expansion, Node
+
+__all__ = ["Frontier", "Incumbent"]
+
+# Of a certified bound: room for a checker that rounds in another order than the search.
+ROOM = 1e-11
+
+
+@dataclass(slots=True, eq=False)
+class Incumbent:
+    """The best proved lower bound so far."""
+
+    problem: LipschitzProblem
+    lower: float = 0.0
+    witness: Witness | None = None
+
+    def offer(self, lower: float, witness: Witness | None) -> None:
+        if witness is not None and lower > self.lower:
+            self.lower, self.witness = lower, witness
+
+
+class Frontier:
+    """The open nodes of one search, largest bounds first.
+
+    Attributes:
+        incumbent: the best lower bound so far.
+        counts: nodes split, linear programs, looks in exact arithmetic, leaves without a witness.
+        longest: nodes open at once, at most, after some were taken.
+    """
+
+    def __init__(self, incumbent: Incumbent, budget: Budget, certified: bool = False) -> None:
+        problem = incumbent.problem
+        self.incumbent = incumbent
+        self.counts = {"nodes": 0, "lp_solves": 0, "exact_checks": 0, "unsettled_leaves": 0}
+        self.longest = 0
+        self._budget = budget
+        # Below this gap all bounds are rounding; a wider one that was asked for ends the search earlier.
+        self._gap = budget.relative_gap if budget.relative_gap > 1e-6 else 1e-11
+        self._depth = problem.network.depth
+        self._slack = rounding_slack(problem.network, problem.dual_p)
+        self._pieces: list[BoundedPiece] = []
+        self._proofs = Proofs() if certified else None
+        self._queue: list[tuple[float, int, Node]] = []
+        self._order = itertools.count()
+        self._away: dict[int, Node] = {}
+        # The largest bound that no search lowers: of leaves, and of what was dropped.
+        self._settled = 0.0
+
+    def add(self, piece: BoundedPiece) -> int:
+        """One more piece to search; the index that its nodes carry."""
+        self._pieces.append(piece)
+        if self._proofs is not None:
+            self._proofs.leaves.append([])
+        return len(self._pieces) - 1
+
+    @property
+    def keeps_proofs(self) -> bool:
+        """Whether expansions are to come with proofs."""
+        return self._proofs is not None and self._proofs.kept
+
+    @property
+    def floor(self) -> float:
+        """Nodes with bounds up to here are of no interest."""
+        if self.incumbent.witness is None:
+            return 0.0
+        return self.incumbent.lower * (1 + self._gap) + 16 * self._slack
+
+    @property
+    def upper(self) -> float:
+        """A bound of all gradients of the pieces so far; directions are dropped one by one for staying below floors."""
+        return max(self._settled, self._highest, self.floor)
+
+    @property
+    def _highest(self) -> float:
+        away = max((node.bound for node in self._away.values()), default=0.0)
+        return max(-self._queue[0][0] if self._queue else 0.0, away)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no node that is open or away can move the bounds any more."""
+        if not (self._queue or self._away):
+            return True
+        # A leaf that could not be settled is above all that is open.
+        return self._highest <= self._settled and not self._budget.is_closed(self.incumbent.lower, self._settled)
+
+    def take(self, room: int) -> list[Node]:
+        """Up to `room` open nodes with the largest bounds, to be expanded: they are away until they are entered."""
+        nodes: list[Node] = []
+        while self._queue and len(nodes) < room:
+            node = heapq.heappop(self._queue)[2]
+            if node.bound <= self.floor:
+                self._close(node)
+            else:
+                nodes.append(node)
+                self._away[id(node)] = node
+        self.longest = max(self.longest, len(self._queue))
+        return nodes
+
+    def enter(self, found: Expansion, taken: Sequence[Node] = ()) -> None:
+        """What became of nodes that were taken, or the root of a piece."""
+        for node in taken:
+            del self._away[id(node)]
+        self.counts["nodes"] += found.expanded
+        self.counts["lp_solves"] += found.programs
+        self.counts["exact_checks"] += found.thin
+        self._settled = max(self._settled, found.discarded)
+        if self._proofs is not None:
+            self._proofs.enter(found.proofs)
+        for piece, point in found.candidates:
+            self.incumbent.offer(*self._pieces[piece].lower_bound(point))
+        for node in found.nodes:
+            if node.split[0] < self._depth:
+                heapq.heappush(self._queue, (-node.bound, next(self._order), node))
+                continue
+            if not np.isnan(node.point).any():
+                self.incumbent.offer(*self._pieces[node.piece].lower_bound(node.point))
+            if node.bound > self.floor:
+                self.counts["unsettled_leaves"] += 1
+            self._close(node)
+        while self._queue and -self._queue[0][0] <= self.floor:
+            self._close(heapq.heappop(self._queue)[2])
+
+    def settle_piece(self, piece: int) -> None:
+        """A piece none of whose gradients reaches the floor in any direction."""
+        if self._proofs is not None:
+            self._proofs.enter([(piece, Leaf((), BOUNDED))])
+
+    def _close(self, node: Node) -> None:
+        """A node that its bound is proof enough of."""
+        self._settled = max(self._settled, node.bound)
+        if self._proofs is not None:
+            self._proofs.enter([(node.piece, Leaf(node.path, BOUNDED))])
+
+    def conclude(self) -> tuple[float, Certificate | None]:
+        """The upper bound, and what proves it if proofs are kept; open nodes are closed by their bounds."""
+        upper = self.upper
+        if self._proofs is None:
+            return upper, None
+        open_nodes = [*(node for _, _, node in self._queue), *self._away.values()]
+        self._proofs.enter([(node.piece, Leaf(node.path, BOUNDED)) for node in open_nodes])
+        certificate = self._proofs.certificate()
+        if certificate is not None and 0 < upper < math.inf:
+            upper = upper * (1 + ROOM) + 4 * self._slack
+        return upper, certificate
+
+    def stats(self) -> dict[str, float]:
+        """Counts for an answer."""
+        counts = {name: float(count) for name, count in self.counts.items()}
+        return {**counts, "pieces": float(len(self._pieces)), "longest_queue": float(self.longest)}
