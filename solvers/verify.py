@@ -12,13 +12,14 @@ certificate other regions or norms.
 from __future__ import annotations
 
 import enum
+import hashlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from solvers.arithmetic.rationals import norm_at_least
+from solvers.arithmetic.rationals import DyadicArray, exact_dual, norm_at_least
 from solvers.checkers._base import CertificateChecker, Check
 from solvers.checkers.norm_product import check_norm_product
 from solvers.checkers.region_list import check_region_list
@@ -37,6 +38,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "check_witness",
+    "network_digest",
     "verify_all_outputs",
     "verify_bounds",
 ]
@@ -48,8 +50,9 @@ CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {
     "search-tree": check_search_tree,
     "shallow-cells": check_shallow_cells,
 }
-# The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters.
-GRADIENT_TOLERANCE = 1e-9
+# The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters: relative to the
+# sizes of the terms that add up to it, since rounding is; and to the last bits of subnormal numbers.
+GRADIENT_TOLERANCE, SUBNORMAL_TOLERANCE = Fraction(1, 10**9), Fraction(1, 2**1068)
 
 
 class Verdict(enum.StrEnum):
@@ -80,37 +83,62 @@ class Verification:
         return Verdict.UNPROVED if self.unproved else Verdict.PROVED
 
 
+def network_digest(network: ReluNetwork) -> str:
+    """SHA-256 of a network's arrays in hexadecimal digits: which network a result was checked against.
+
+    Taken of W_0, b_0, ..., W_L, b_L in turn, of each the shape as little-endian int64 and the entries, row by row, as
+    little-endian float64; -0.0 counts as 0.0.
+    """
+    found = hashlib.sha256()
+    for w, b in zip(network.weights, network.biases, strict=True):
+        for array in (w, b):
+            found.update(np.array(array.shape, dtype="<i8").tobytes())
+            found.update((array + 0.0).astype("<f8").tobytes())
+    return found.hexdigest()
+
+
 def verify_bounds(
-    problem: LipschitzProblem, bounds: LipschitzBounds, relative_gap: float = DEFAULT_RELATIVE_GAP
+    problem: LipschitzProblem,
+    bounds: LipschitzBounds,
+    relative_gap: float = DEFAULT_RELATIVE_GAP,
+    *,
+    claimed_gap: float | None = None,
 ) -> Verification:
     """Check every claim of a result: the lower bound, the upper bound, and that it is exact if it says so.
 
     Args:
         problem: the question as the reader of the result poses it, with their own copy of the network.
         bounds: the answer to check, for the same p and domain.
-        relative_gap: at which the result was to count as exact.
+        relative_gap: at which the reader counts a result as exact.
+        claimed_gap: at which the result says that it does. A wider one is no lie, but leaves exactness unproved.
     """
-    return _verified(problem, bounds, relative_gap, _check_certificate(problem, bounds.certificate, bounds.upper))
+    upper = _check_certificate(problem, bounds.certificate, bounds.upper)
+    return _verified(problem, bounds, (relative_gap, claimed_gap), upper)
 
 
 def verify_all_outputs(
-    network: ReluNetwork, output: int, bounds: LipschitzBounds, relative_gap: float = DEFAULT_RELATIVE_GAP
+    network: ReluNetwork,
+    output: int,
+    bounds: LipschitzBounds,
+    relative_gap: float = DEFAULT_RELATIVE_GAP,
+    *,
+    claimed_gap: float | None = None,
 ) -> Verification:
     """Check a result about all outputs: the lower bound at one, the upper bound for each.
 
     Args:
         network: with one output or more.
         output: whose gradient the witness has.
-        bounds, relative_gap: as for `verify_bounds`.
+        bounds, relative_gap, claimed_gap: as for `verify_bounds`.
     Raises:
         InputError: no such output, or the domain is of another dimension.
     """
     problem = LipschitzProblem(network.select_output(output), bounds.p, bounds.domain)
-    return _verified(problem, bounds, relative_gap, _check_outputs(network, problem, bounds))
+    return _verified(problem, bounds, (relative_gap, claimed_gap), _check_outputs(network, problem, bounds))
 
 
 def _verified(
-    problem: LipschitzProblem, bounds: LipschitzBounds, relative_gap: float, upper: Check | str
+    problem: LipschitzProblem, bounds: LipschitzBounds, gaps: tuple[float, float | None], upper: Check | str
 ) -> Verification:
     checks = [check_witness(problem, bounds.witness, bounds.lower)]
     unproved: list[str] = []
@@ -121,10 +149,23 @@ def _verified(
     else:
         checks.append(upper)
     if bounds.status is Status.EXACT:
-        closed = Budget(relative_gap=relative_gap).is_closed(bounds.lower, bounds.upper)
-        reason = "the bounds agree" if closed else "the bounds are further apart than"
-        checks.append(Check("exactness", closed, f"{reason} to the relative gap {relative_gap:g}"))
+        exact = _check_exactness(bounds, *gaps)
+        if isinstance(exact, str):
+            unproved.append(exact)
+        else:
+            checks.append(exact)
     return Verification(tuple(checks), tuple(unproved))
+
+
+def _check_exactness(bounds: LipschitzBounds, asked: float, claimed: float | None) -> Check | str:
+    if Budget(relative_gap=asked).is_closed(bounds.lower, bounds.upper):
+        return Check("exactness", True, f"the bounds agree to the relative gap {asked:g} asked for")
+    if claimed is not None and asked < claimed < 1 and bounds.relative_gap <= claimed:
+        return (
+            f"exactness to the relative gap {asked:g} asked for: the result was solved to {claimed:g} "
+            f"(--gap {claimed:g} asks for no more)"
+        )
+    return Check("exactness", False, f"the bounds are further apart than to the relative gap {asked:g} asked for")
 
 
 def _check_certificate(problem: LipschitzProblem, certificate: Certificate | None, upper: float) -> Check | str:
@@ -170,6 +211,8 @@ def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: flo
     """Whether the lower bound is attained at the witness, in exact arithmetic."""
     if lower == 0.0:
         return Check("lower bound", True, "0 is a lower bound of every norm")
+    if not 0 <= lower < math.inf:
+        return Check("lower bound", False, f"the lower bound must be a finite number >= 0, got {lower!r}")
     if witness is None:
         return Check("lower bound", False, f"the lower bound {lower!r} comes without a witness")
     network = problem.network
@@ -187,16 +230,20 @@ def check_witness(problem: LipschitzProblem, witness: Witness | None, lower: flo
     gradient = exact_gradient(network, witness.point, witness.pattern)
     if isinstance(gradient, str):
         return Check("lower bound", False, gradient)
-    exact = np.array([float(g) for g in gradient])
-    stated = np.asarray(witness.gradient, dtype=np.float64)
-    allowed = GRADIENT_TOLERANCE * np.abs(exact).max(initial=0.0)
-    if stated.shape != exact.shape or np.abs(stated - exact).max() > allowed:
+    if not _is_nearly(witness, network, gradient):
         return Check("lower bound", False, "the gradient of the witness is not the gradient of its region")
-    if not norm_at_least(gradient, problem.dual_p, lower):
-        size = float(max((abs(g) for g in gradient), default=Fraction(0)))
-        return Check(
-            "lower bound",
-            False,
-            f"the gradient at the witness is shorter than the lower bound {lower!r} (largest entry {size:.6g})",
-        )
+    if not norm_at_least(gradient, exact_dual(problem.p), lower):
+        return Check("lower bound", False, f"the gradient at the witness is shorter than the lower bound {lower!r}")
     return Check("lower bound", True, "the witness lies strictly inside its region and its gradient is long enough")
+
+
+def _is_nearly(witness: Witness, network: ReluNetwork, exact: list[Fraction]) -> bool:
+    """Whether the stated gradient is the exact one but for rounding, which is relative to |W_L| D ... D |W_0|."""
+    stated = np.asarray(witness.gradient, dtype=np.float64)
+    if stated.shape != (len(exact),) or not np.isfinite(stated).all():
+        return False
+    sizes = DyadicArray.of(np.abs(network.weights[-1]).T)
+    for w, active in zip(reversed(network.weights[:-1]), reversed(witness.pattern), strict=True):
+        sizes = DyadicArray.of(np.abs(w).T) @ sizes.keep(active)
+    allowed = GRADIENT_TOLERANCE * max(sizes.fractions()) + SUBNORMAL_TOLERANCE
+    return all(abs(Fraction(said) - true) <= allowed for said, true in zip(stated.tolist(), exact, strict=True))

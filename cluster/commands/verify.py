@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+# Of a box that is written out.
+MOST_SIDES = 8
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -33,13 +37,18 @@ def verify(
     ],
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Your own copy of the network.")],
     activation: Activation = None,
+    gap: Annotated[
+        float, typer.Option(help="Relative gap at which you count a constant as exact, whatever the result says.")
+    ] = 1e-6,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Recheck a Lipschitz constant without the solver: the witness in exact arithmetic, the certificate step by step.
 
-    Exits with 0 when everything is proved, 1 when something is wrong (and says what), 3 when nothing is wrong but a
-    bound has no certificate (solve with --certify to get one), 2 on bad input.
+    Says what was proved: for which network (SHA-256 of its arrays), domain, p and output, which interval, and whether
+    it is as narrow as --gap asks. Exits with 0 when everything is proved, 1 when something is wrong (and says what), 3
+    when nothing is wrong but a claim has no proof (solve with --certify to get one, or to a narrower gap), 2 on bad
+    input.
 
     Example: interlip lipschitz net.npz --box -1 1 --certify --json > result.json
 
@@ -47,15 +56,18 @@ def verify(
     """
     with guarded(debug):
         from solvers.files.models import load_network
-        from solvers.verify import Verdict
+        from solvers.problems.budget import Budget
+        from solvers.verify import Verdict, network_digest
 
         documents = _read(result)
         network = load_network(model, activation)
         listed = documents if isinstance(documents, list) else [documents]
         for document in listed:
             _check_activation(document, activation)
-        found = [_verified(document, network) for document in listed]
-        reports = [_report(document, one) for document, one in zip(listed, found, strict=True)]
+        budget = Budget(relative_gap=gap)
+        digest = network_digest(network)
+        found = [_verified(document, network, budget.relative_gap) for document in listed]
+        reports = [_report(document, one, gap, digest) for document, one in zip(listed, found, strict=True)]
         if json:
             emit_json(reports if isinstance(documents, list) else reports[0])
         else:
@@ -69,14 +81,20 @@ def verify(
 
 
 def _read(path: str) -> Any:
-    """The JSON document of a file; strict: NaN and infinite numbers are no JSON."""
+    """The JSON document of a file; strict: NaN, infinite numbers and numbers beyond float64 are no JSON."""
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is no JSON")
 
+    def finite(text: str) -> float:
+        value = float(text)
+        if math.isinf(value):
+            raise ValueError(f"{text[:40]} is beyond float64")
+        return value
+
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-        value = json_format.loads(text, parse_constant=refuse)
+        value = json_format.loads(text, parse_constant=refuse, parse_float=finite)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -95,9 +113,8 @@ def _check_activation(document: Any, activation: str | None) -> None:
         raise InputError(f"the result is about a network of {said}: pass --activation {said} if that is what yours is")
 
 
-def _verified(document: Any, network: ReluNetwork) -> Verification:
+def _verified(document: Any, network: ReluNetwork, gap: float) -> Verification:
     from solvers.errors import SoundnessError
-    from solvers.problems.budget import DEFAULT_RELATIVE_GAP
     from solvers.problems.questions import LipschitzProblem
     from solvers.problems.results import LipschitzBounds
     from solvers.verify import Check, Verification, verify_all_outputs, verify_bounds
@@ -107,27 +124,33 @@ def _verified(document: Any, network: ReluNetwork) -> Verification:
     except SoundnessError as error:
         return Verification((Check("interval", False, str(error)),))
     output, margin = document.get("output"), document.get("margin")
-    gap = document.get("gap", DEFAULT_RELATIVE_GAP)
+    claimed = document.get("gap")
     if not (output is None or type(output) is int):
         raise InputError(f"`output` of the result must be a whole number or null, got {output!r}")
     if not (margin is None or (isinstance(margin, list) and [type(i) for i in margin] == [int, int])):
         raise InputError(f"`margin` of the result must be a pair of whole numbers or null, got {margin!r}")
-    if isinstance(gap, bool) or not isinstance(gap, (int, float)):
-        raise InputError(f"`gap` of the result must be a number, got {gap!r}")
+    if not (claimed is None or type(claimed) in (int, float)):
+        raise InputError(f"`gap` of the result must be a number or null, got {claimed!r}")
     if document.get("all_outputs"):
         if margin is not None:
             raise InputError("the result is about all outputs and about a margin, which exclude each other")
-        return verify_all_outputs(network, output or 0, bounds, gap)
+        return verify_all_outputs(network, output or 0, bounds, gap, claimed_gap=claimed)
     reduced = reduce_outputs(network, output, None if margin is None else (margin[0], margin[1]))
-    return verify_bounds(LipschitzProblem(reduced, bounds.p, bounds.domain), bounds, gap)
+    return verify_bounds(LipschitzProblem(reduced, bounds.p, bounds.domain), bounds, gap, claimed_gap=claimed)
 
 
-def _report(document: Mapping[str, Any], found: Verification) -> dict[str, Any]:
+def _report(document: Mapping[str, Any], found: Verification, gap: float, digest: str) -> dict[str, Any]:
     return {
         "verdict": str(found.verdict),
+        "network_sha256": digest,
         "p": document["p"],
+        "domain": document["domain"],
+        "output": document.get("output"),
+        "margin": document.get("margin"),
+        "all_outputs": bool(document.get("all_outputs")),
         "lower": document["lower"],
         "upper": document["upper"],
+        "gap": gap,
         "checks": [{"subject": c.subject, "holds": c.holds, "reason": c.reason} for c in found.checks],
         "unproved": list(found.unproved),
     }
@@ -135,7 +158,28 @@ def _report(document: Mapping[str, Any], found: Verification) -> dict[str, Any]:
 
 def _show(report: Mapping[str, Any]) -> None:
     print(f"p = {report['p']}: {report['lower']} <= L <= {report['upper']}: {report['verdict']}")
+    print(f"  asked: {_function(report)} {_place(report['domain'])}, exact to a relative gap of {report['gap']:g}")
+    print(f"  network: SHA-256 of its arrays {report['network_sha256']}")
     for check in report["checks"]:
         print(f"  {check['subject']}: {'holds' if check['holds'] else 'WRONG'}: {check['reason']}")
     for claim in report["unproved"]:
         print(f"  unproved: {claim}")
+
+
+def _function(report: Mapping[str, Any]) -> str:
+    if report["all_outputs"]:
+        return "all outputs"
+    if report["margin"] is not None:
+        return "output {} minus output {}".format(*report["margin"])
+    return "the output" if report["output"] is None else f"output {report['output']}"
+
+
+def _place(domain: Mapping[str, Any]) -> str:
+    if domain["kind"] == "global":
+        return f"on all of R^{domain['dimension']}"
+    low, high = domain["lower"], domain["upper"]
+    if len(set(low)) == len(set(high)) == 1:
+        return f"on [{low[0]}, {high[0]}]^{len(low)}"
+    if len(low) > MOST_SIDES:
+        return f"on a box in R^{len(low)} (its corners: --json)"
+    return "on " + " x ".join(f"[{a}, {b}]" for a, b in zip(low, high, strict=True))

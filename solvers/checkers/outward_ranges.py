@@ -7,6 +7,9 @@ A partial pattern decides neurons with 1 (active), -1 (inactive) or leaves them 
 region of the node the pre-activation of a decided neuron has that sign strictly, or is identically 0, where its
 neuron adds nothing under either sign.
 
+Layers are scaled first (`balanced`): once for ranges, biases included, once for gradients. So no size leaves the range
+of float64, and error bounds count what underflow can hide. A comparison with NaN proves nothing.
+
 Sources: CROWN [ZWCHD18] for lines below and above a neuron; Fast-Lip [Weng18] for ranges pulled back through the
 Jacobian; [Hig02, section 3.1] for rounding.
 """
@@ -21,8 +24,8 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rounding import UNIT_ROUNDOFF
+from solvers.checkers.balanced import FLOOR, balanced, bound_below, product_rounding, unit_box
 from solvers.problems.facets import BoundedPiece
-from solvers.problems.witnesses import rounding_slack
 
 __all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "propagate"]
 
@@ -30,6 +33,8 @@ __all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "propagate"]
 U = 1.001 * UNIT_ROUNDOFF
 # Relative rounding of sums of non-negative terms that are no products of weights: a few hundred units.
 RELATIVE = 1e-12
+# Added to all errors that are not exactly 0: times a size, from FLOOR on, they do not vanish.
+LEAST_ERROR = 2.0**-50 * FLOOR
 # All sign vectors are directions up to so many inputs (of shallow networks: up to more), and so many that still count.
 MOST_SIGNED, MOST_SCREENED, MOST_KEPT = 12, 22, 8192
 # Entries of the largest array that is made.
@@ -38,18 +43,27 @@ BLOCK = 2_000_000
 
 @dataclass(slots=True, eq=False)
 class Nodes:
-    """B partial patterns on one piece: for every layer signs (B, n_m) int8 and ranges of pre-activations (B, n_m)."""
+    """B partial patterns on one piece.
+
+    Attributes:
+        signs: for every layer (B, n_m).
+        low, high: ranges of pre-activations, (B, n_m) each, in the units of `PieceNetwork.ranges`.
+        turned_on: code of the neuron at which the last split took the active side while the inactive one is looked at
+            too, (B,); -1 where the last split had one side only, or this is the inactive one.
+    """
 
     signs: list[NDArray[np.int8]]
     low: list[FloatArray]
     high: list[FloatArray]
+    turned_on: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.signs[0])
 
     def take(self, which: NDArray[np.int64]) -> Nodes:
         """Copies of some of them."""
-        return Nodes([s[which] for s in self.signs], [z[which] for z in self.low], [z[which] for z in self.high])
+        ranges = [z[which] for z in self.low], [z[which] for z in self.high]
+        return Nodes([s[which] for s in self.signs], *ranges, self.turned_on[which])
 
     def decided_layers(self) -> NDArray[np.int64]:
         """The first layer with an undecided neuron, (B,); L where there is none."""
@@ -60,38 +74,50 @@ class Nodes:
 
 
 class PieceNetwork:
-    """A bounded piece as arrays: weights split by sign, families of parallel neurons, directions of gradients.
+    """A bounded piece as arrays: scaled weights split by sign, families of parallel neurons, directions of gradients.
 
     Attributes:
+        ranges: the layers as they map the box, with biases; low, high (k,): the box in units of its own.
+        slopes: the layers as they multiply gradients, the output last; the first is `inputs` (n_1, d).
+        slack: bounds the rounding of a gradient's length.
         directions: (d, C): ||g||_q is the largest |<g, c>| over the columns; None where no such finite set is used.
     """
 
     def __init__(self, piece: BoundedPiece, upper: float) -> None:
         network = piece.network
-        self.weights, self.biases = network.weights[:-1], network.biases[:-1]
-        self.plus = [np.maximum(w, 0.0) for w in self.weights]
-        self.minus = [np.minimum(w, 0.0) for w in self.weights]
-        self.output, self.inputs = network.weights[-1][0], piece.inputs
-        self.low, self.high = piece.box.lower, piece.box.upper
+        weights, biases = network.weights[:-1], network.biases[:-1]
+        self.low, self.high, exponents = unit_box(piece.box.lower, piece.box.upper)
+        reach = np.maximum(np.abs(self.low), np.abs(self.high))
+        self.ranges = balanced(weights, biases, exponents, reach)
+        d = piece.inputs.shape[1]
+        chain = [piece.inputs, *network.weights[1:]]
+        self.slopes = balanced(chain, None, np.zeros(d, dtype=np.int64), np.full(d, 0.5))
+        self.weights = [layer.plus + layer.minus for layer in self.slopes[:-1]]
+        self.inputs, self.output = self.weights[0], (self.slopes[-1].plus + self.slopes[-1].minus)[0]
         self.q = piece.problem.dual_p
-        self.slack = 4 * rounding_slack(piece.problem.network, self.q)
-        self.families = [_families(w, b) for w, b in zip(self.weights, self.biases, strict=True)]
-        self.directions = self._directions(upper)
+        self.slack = 4 * product_rounding(self.slopes, self.q)
+        self.families = [_families(w, b) for w, b in zip(weights, biases, strict=True)]
+        self.directions = self._directions(self.limit(upper))
 
     def root(self) -> Nodes:
         """The whole piece: nothing decided, nothing known."""
-        shapes = [(1, len(b)) for b in self.biases]
+        shapes = [(1, len(layer.biases)) for layer in self.ranges]
         return Nodes(
             [np.zeros(shape, np.int8) for shape in shapes],
             [np.full(shape, -np.inf) for shape in shapes],
             [np.full(shape, np.inf) for shape in shapes],
+            np.array([-1]),
         )
 
-    def _directions(self, upper: float) -> FloatArray | None:
+    def limit(self, upper: float) -> float:
+        """A bound on lengths in the units of gradients, rounded downward; negative for one that nothing keeps."""
+        return bound_below(upper, int(self.slopes[-1].exponents[0]))
+
+    def _directions(self, limit: float) -> FloatArray | None:
         d = self.inputs.shape[1]
         if np.isinf(self.q) or d == 1:
             return np.eye(d)
-        shallow = len(self.weights) == 1
+        shallow = len(self.ranges) == 1
         if self.q != 1 or d > (MOST_SCREENED if shallow else MOST_SIGNED):
             return None
         kept, count = [], 0
@@ -102,7 +128,7 @@ class PieceNetwork:
             if shallow:  # whatever the domain, <grad f, c> is at most the sum of its positive terms
                 along = signs @ (self.inputs * self.output[:, None]).T
                 reach = np.maximum(np.maximum(along, 0.0).sum(axis=1), np.maximum(-along, 0.0).sum(axis=1))
-                signs = signs[reach * (1 + RELATIVE) + self.slack > upper]
+                signs = signs[~(reach * (1 + RELATIVE) + self.slack <= limit)]
             kept.append(signs)
             count += len(signs)
             if count > MOST_KEPT:
@@ -134,18 +160,20 @@ def propagate(piece: PieceNetwork, nodes: Nodes) -> NDArray[np.bool_]:
     least, most = low[None], high[None]
     under = over = np.eye(k, k + 1)[None]
     carried, span = np.zeros((1, k)), reach[None]
-    for m, (w, b) in enumerate(zip(piece.weights, piece.biases, strict=True)):
-        plus, minus = piece.plus[m], piece.minus[m]
-        inputs = w.shape[1]
+    for m, layer in enumerate(piece.ranges):
+        plus, minus, b = layer.plus, layer.minus, layer.biases
+        large_plus, large_minus, large_b = layer.large_plus, layer.large_minus, layer.large_biases
+        inputs = plus.shape[1]
         unit = (inputs + 6) * U
-        sizes = [a @ plus.T - c @ minus.T + np.abs(b) for a, c in ((abs(least), abs(most)), (abs(most), abs(least)))]
+        near, far = np.abs(least), np.abs(most)
+        sizes = [a @ large_plus.T + c @ large_minus.T + large_b for a, c in ((near, far), (far, near))]
         lower = least @ plus.T + most @ minus.T + b - unit * sizes[0]
         upper = most @ plus.T + least @ minus.T + b + unit * sizes[1]
         below, above = plus @ under + minus @ over, plus @ over + minus @ under
         below[..., k] += b
         above[..., k] += b
         unit = (inputs + k + 12) * U
-        error = (carried * (1 + unit) + unit * span) @ np.abs(w).T + unit * np.abs(b)
+        error = (carried * (1 + unit) + unit * span) @ layer.large.T + unit * large_b
         slopes, tops = below[..., :k], above[..., :k]
         lower = np.maximum(lower, np.minimum(slopes * low, slopes * high).sum(axis=-1) + below[..., k] - error)
         upper = np.minimum(upper, np.maximum(tops * low, tops * high).sum(axis=-1) + above[..., k] + error)
@@ -166,12 +194,13 @@ def propagate(piece: PieceNetwork, nodes: Nodes) -> NDArray[np.bool_]:
         nodes.low[m], nodes.high[m] = lower, upper
         affine &= (s != 0).all(axis=1)
         on, open_, dead = s > 0, s == 0, s < 0
-        least, most = np.where(dead, 0.0, np.maximum(lower, 0.0)), np.where(dead, 0.0, np.maximum(upper, 0.0))
+        # A neuron that is not dead has terms, so no size of it is exactly 0.
+        least, most = np.where(~dead & (lower >= FLOOR), lower, 0.0), np.where(dead, 0.0, np.maximum(upper, FLOOR))
         slope = np.where(open_, upper / np.where(open_ & (upper > lower), upper - lower, 1.0), 1.0)
         under = np.where((on | (open_ & (upper > -lower)))[..., None], below, 0.0)
         over = np.where(dead[..., None], 0.0, slope[..., None] * above)
         over[..., k] -= np.where(open_, slope * lower, 0.0)
-        carried = np.where(dead, 0.0, error)
+        carried = np.where(dead, 0.0, error + LEAST_ERROR)
         span = np.abs(below[..., k]) + np.abs(above[..., k]) + np.maximum(np.abs(slopes), np.abs(tops)) @ reach
         span = np.where(dead, 0.0, span + np.where(open_, np.abs(lower) + np.abs(upper), 0.0))
     return empty
@@ -195,18 +224,19 @@ def gradients_are_short(
         alive: (B, C): directions that may reach beyond `upper`; (B, 0) where there are none to use.
     """
     short, left = np.zeros(len(nodes), dtype=bool), alive.copy()
-    split = np.minimum(nodes.decided_layers(), len(piece.weights) - 1)
+    limit = piece.limit(upper)
+    split = np.minimum(nodes.decided_layers(), len(piece.ranges) - 1)
     for m in np.unique(split).tolist():
-        width = max(map(len, piece.biases)) * max(piece.inputs.shape[1], alive.shape[1])
+        width = max(len(layer.biases) for layer in piece.ranges) * max(piece.inputs.shape[1], alive.shape[1])
         members = np.flatnonzero(split == m)
         for part in np.array_split(members, 1 + len(members) * width // BLOCK):
             if len(part):
                 ranges = _Ahead(piece, nodes.take(part), m)
                 if piece.directions is None:
-                    short[part] = _longest(ranges, piece.q) * (1 + RELATIVE) + piece.slack <= upper
+                    short[part] = _longest(ranges, piece.q) * (1 + RELATIVE) + piece.slack <= limit
                 else:
                     least, most = ranges.along(ranges.rows @ piece.directions)
-                    left[part] &= np.maximum(most, -least) * (1 + RELATIVE) + piece.slack > upper
+                    left[part] &= ~(np.maximum(most, -least) * (1 + RELATIVE) + piece.slack <= limit)
                     short[part] = ~left[part].any(axis=1)
     return short, left
 
@@ -232,7 +262,7 @@ class _Ahead:
             high = np.where(s > 0, high, np.where(s == 0, np.maximum(high, 0.0), 0.0))
             self.low[0], self.high[0] = low, high
             if m > layer:
-                plus, minus = piece.plus[m], piece.minus[m]
+                plus, minus = piece.slopes[m].plus, piece.slopes[m].minus
                 low, high = low @ plus + high @ minus, high @ plus + low @ minus
                 self.low.insert(0, low)
                 self.high.insert(0, high)
@@ -243,7 +273,7 @@ class _Ahead:
         least = most = None
         for m, low, high in zip(range(self.layer, len(self.piece.weights)), self.low, self.high, strict=True):
             if m > self.layer:
-                plus, minus = self.piece.plus[m], self.piece.minus[m]
+                plus, minus = self.piece.slopes[m].plus, self.piece.slopes[m].minus
                 x, y = plus @ x + minus @ y, plus @ y + minus @ x
             products = [c[..., None] * z for c in (low, high) for z in (x, y)]
             here = np.min(products, axis=0).sum(axis=1), np.max(products, axis=0).sum(axis=1)
@@ -356,5 +386,5 @@ def _largest_eigenvalues(matrices: FloatArray) -> FloatArray:
         matrices = matrices @ matrices
     total = np.sqrt((matrices**2).sum(axis=(1, 2)))
     # Relative errors of products of such matrices stay below d^2 units each, in the Frobenius norm.
-    found = np.exp((np.log(np.where(total > 0, total, 1.0)) + scale) / 256) * (1 + 1e-13 * d * d)
-    return np.where(total > 0, found, 0.0)
+    found = np.exp((np.log(np.where(total == 0, 1.0, total)) + scale) / 256) * (1 + 1e-13 * d * d)
+    return np.where(total == 0, 0.0, found)

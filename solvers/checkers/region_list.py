@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from solvers.arithmetic.rationals import norm_at_most
+from solvers.arithmetic.rationals import exact_dual, norm_at_most
 from solvers.checkers._base import Check
 from solvers.checkers.exact_programs import facet_points, value_at
 from solvers.problems.facets import BoundedPiece, bounded_pieces
@@ -41,9 +41,8 @@ class _Rejected(Exception):
 
 def check_region_list(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) -> Check:
     """Whether the regions listed are all there are, and none has a gradient longer than `upper`."""
-    pieces = bounded_pieces(problem)
     try:
-        listed = data["pieces"]
+        listed, pieces = data["pieces"], bounded_pieces(problem)
         if problem.network.depth == 0 or len(listed) != len(pieces):
             raise _Rejected(f"the certificate must list the regions of {len(pieces)} bounded pieces, got {len(listed)}")
         total = 0
@@ -73,7 +72,7 @@ class _Piece:
         self.inputs = _exact(piece.inputs)
         self.low = [Fraction(v) for v in piece.box.lower.tolist()]
         self.high = [Fraction(v) for v in piece.box.upper.tolist()]
-        self.q = piece.problem.dual_p
+        self.q = exact_dual(piece.problem.p)
 
     def rows(self, pattern: Pattern) -> Matrix:
         """Pre-activations of all layers as affine functions on the region of a pattern."""

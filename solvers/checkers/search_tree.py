@@ -7,7 +7,9 @@ needs nothing below it when
 - its one pattern is complete and the exact gradient is no longer than the claim;
 - multipliers y >= 0 of its signed pre-activations show it empty: their sum is <= 0 all over the box, in rational
   arithmetic. On a linear region all of them are > 0, but for those that vanish identically;
-- its last split was on a pre-activation that is constant on the node: one side is empty, or adds no gradient.
+- a decided pre-activation is constant with the other sign on the node, which is empty then;
+- its last split was on a pre-activation that is 0 all over the node, and both sides are looked at: this is the active
+  one, and the inactive one stands for both.
 
 Source: Farkas' lemma; `problems.regions` for pre-activations that vanish identically.
 """
@@ -22,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arithmetic.rationals import DyadicArray, norm_at_most
+from solvers.arithmetic.rationals import DyadicArray, exact_dual, norm_at_most
 from solvers.checkers._base import Check
 from solvers.checkers.outward_ranges import Nodes, PieceNetwork, gradients_are_short, propagate
-from solvers.problems.facets import bounded_pieces
+from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 
 __all__ = ["check_search_tree"]
@@ -56,7 +58,7 @@ def check_search_tree(problem: LipschitzProblem, data: Mapping[str, Any], upper:
         leaves = 0
         for index, (piece, entry) in enumerate(zip(pieces, listed, strict=True)):
             tree = _Tree(entry)
-            _replay(_ExactPiece(PieceNetwork(piece, upper)), tree, f"piece {index}", upper)
+            _replay(_ExactPiece(piece, PieceNetwork(piece, upper)), tree, f"piece {index}", upper)
             leaves += tree.leaves
     except _Rejected as reason:
         return Check(SUBJECT, False, str(reason))
@@ -101,13 +103,16 @@ class _Tree:
 class _ExactPiece:
     """Pre-activations of a piece in rational arithmetic, beside its arrays."""
 
-    def __init__(self, arrays: PieceNetwork) -> None:
+    def __init__(self, piece: BoundedPiece, arrays: PieceNetwork) -> None:
         self.arrays = arrays
-        self.widths = [len(b) for b in arrays.biases]
-        self.weights = [DyadicArray.of(w) for w in arrays.weights]
-        self.biases = [DyadicArray.of(b[:, None]) for b in arrays.biases]
-        self.low = [Fraction(v) for v in arrays.low.tolist()]
-        self.high = [Fraction(v) for v in arrays.high.tolist()]
+        network = piece.network
+        self.widths = network.widths
+        self.weights = [DyadicArray.of(w) for w in network.weights]
+        self.biases = [DyadicArray.of(b[:, None]) for b in network.biases[:-1]]
+        self.inputs = DyadicArray.of(piece.inputs)
+        self.q = exact_dual(piece.problem.p)
+        self.low = [Fraction(v) for v in piece.box.lower.tolist()]
+        self.high = [Fraction(v) for v in piece.box.upper.tolist()]
 
     def neuron(self, code: int) -> tuple[int, int]:
         """Layer and neuron of a code."""
@@ -144,10 +149,10 @@ class _ExactPiece:
 
     def gradient(self, signs: list[NDArray[np.int8]]) -> list[Fraction]:
         """Of a complete pattern, along the inputs."""
-        row = DyadicArray.of(self.arrays.output[None])
+        row = self.weights[-1]
         for m in range(len(self.widths) - 1, -1, -1):
             row = DyadicArray(row.integers * (signs[m] > 0).astype(int).astype(object), row.shift)
-            row = row @ (self.weights[m] if m else DyadicArray.of(self.arrays.inputs))
+            row = row @ (self.weights[m] if m else self.inputs)
         return row.fractions()
 
 
@@ -170,7 +175,15 @@ def _replay(piece: _ExactPiece, tree: _Tree, name: str, upper: float) -> None:
         short, alive = gradients_are_short(arrays, nodes, alive, upper)
         done |= short
         for i in np.flatnonzero(~done & (splits[places] == LEAF)).tolist():
-            _check_leaf(piece, tree, tree.number[int(places[i])], [s[i] for s in nodes.signs], name, upper)
+            _check_leaf(
+                piece,
+                tree,
+                tree.number[int(places[i])],
+                [s[i] for s in nodes.signs],
+                int(nodes.turned_on[i]),
+                name,
+                upper,
+            )
         going = np.flatnonzero(~done & (splits[places] != LEAF))
         if len(going):
             _push(stack, piece, (splits[places[going]], places[going], second), nodes.take(going), alive[going])
@@ -192,17 +205,19 @@ def _push(
     """Both sides of every node; where the neuron is decided, only the side that it is on."""
     splits, places, second = tree
     where = [piece.neuron(int(split if split >= 0 else -2 - split)) for split in splits]
-    sides, origins, signs = [], [], []
+    sides, origins, signs, turned_on = [], [], [], []
     for i, (layer, neuron) in enumerate(where):
         known = int(nodes.signs[layer][i, neuron])
         for sign in (-1, 1) if known == 0 else (known,):
             sides.append(int(places[i]) + 1 if sign < 0 else int(second[places[i]]))
             origins.append(i)
             signs.append(sign)
+            turned_on.append(layer * max(piece.widths) + neuron if sign > 0 and not known else -1)
     children = nodes.take(np.array(origins))
     for row, (origin, sign) in enumerate(zip(origins, signs, strict=True)):
         layer, neuron = where[origin]
         children.signs[layer][row, neuron] = sign
+    children.turned_on[:] = turned_on
     left = alive[origins]
     for start in range(0, len(sides), BATCH):
         part = np.arange(start, min(start + BATCH, len(sides)))
@@ -210,13 +225,13 @@ def _push(
 
 
 def _check_leaf(
-    piece: _ExactPiece, tree: _Tree, leaf: int, signs: list[NDArray[np.int8]], name: str, upper: float
+    piece: _ExactPiece, tree: _Tree, leaf: int, signs: list[NDArray[np.int8]], turned_on: int, name: str, upper: float
 ) -> None:
-    """A leaf that ranges alone do not settle."""
+    """A leaf that ranges alone do not settle; `turned_on` as in `Nodes`."""
     title = f"leaf {leaf} of {name}"
     if leaf not in tree.proofs:
         if all((layer != 0).all() for layer in signs):
-            if norm_at_most(piece.gradient(signs), piece.arrays.q, upper):
+            if norm_at_most(piece.gradient(signs), piece.q, upper):
                 return
             raise _Rejected(f"{title} has a gradient that is longer than the upper bound {upper!r}")
         raise _Rejected(f"{title} may hold a gradient that is longer than the upper bound {upper!r}")
@@ -226,11 +241,12 @@ def _check_leaf(
     if 0 in split_signs or len(set(where)) != len(where):
         raise _Rejected(f"{title}: its proof uses a neuron that is undecided there, or one neuron twice")
     if kind == "constant":
-        (place,), (sign,) = where, split_signs
+        (code,), (place,), (sign,) = codes, where, split_signs
         affine = piece.combination({place: 1}, signs)
-        # Where it is identically 0 the other side, inactive, stands for both.
-        if any(affine[:-1]) or (affine[-1] > 0) == (sign > 0):
+        if any(affine[:-1]) or affine[-1] * sign > 0:
             raise _Rejected(f"{title}: the pre-activation is not constant, or has this sign")
+        if affine[-1] == 0 and code != turned_on:
+            raise _Rejected(f"{title}: the pre-activation is 0 all over, and no other side of it is looked at")
         return
     if kind != "rows":
         raise _Rejected(f"{title} has a proof of a kind that is not known: {kind!r}")

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from solvers.arithmetic.rationals import norm_at_most
+from solvers.arithmetic.rationals import exact_dual, norm_at_most
 from solvers.checkers._base import Check
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.witnesses import exact_gradient
@@ -80,7 +80,7 @@ def _missing(problem: LipschitzProblem, points: Any, patterns: Any, upper: float
     network = problem.network
     if network.depth != 1:
         return f"a list of cells is about networks with one hidden layer, this one has {network.depth}"
-    kinks = _kinks(problem)
+    kinks, q = _kinks(problem), exact_dual(problem.p)
     if len(points) != len(patterns):
         return f"there must be as many points as patterns, got {len(points)} and {len(patterns)}"
     seen: set[str] = set()
@@ -93,7 +93,7 @@ def _missing(problem: LipschitzProblem, points: Any, patterns: Any, upper: float
         gradient = exact_gradient(network, point, (np.array([digit == "1" for digit in pattern]),))
         if isinstance(gradient, str):
             return f"cell {number}: {gradient}"
-        if not norm_at_most(gradient, problem.dual_p, upper):
+        if not norm_at_most(gradient, q, upper):
             return f"cell {number} has a gradient that is longer than the upper bound {upper!r}"
         seen.add("".join(pattern[j] for j in kinks.values()))
     if len(seen) < len(points):

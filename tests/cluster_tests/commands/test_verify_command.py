@@ -13,7 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cluster.cli import app
+from solvers.files.models import load_network
 from solvers.networks.relu import ReluNetwork
+from solvers.verify import network_digest
 from tests.strategies import gaussian_network
 
 
@@ -70,6 +72,55 @@ def test_a_product_of_norms_is_proved_and_promises_no_exactness(model: str, tmp_
     answer = verified(tmp_path, solved(model, "--method", "norm-product", "--output", "0"), model)
     assert answer.exit_code == 0, answer.output
     assert json.loads(answer.stdout)["verdict"] == "proved"
+
+
+def test_it_says_what_was_proved(model: str, tmp_path: Path) -> None:
+    digest = network_digest(load_network(model))
+    for asked, output, said in (
+        (["--output", "1", "--box", "-1", "2"], {"output": 1}, "output 1 on [-1.0, 2.0]^2"),
+        (["--margin", "2", "0", "--global"], {"margin": [2, 0]}, "output 2 minus output 0 on all of R^2"),
+        (["--all-outputs", "--box", "-1", "1"], {"all_outputs": True}, "all outputs on [-1.0, 1.0]^2"),
+    ):
+        document = solved(model, "--method", "region-enumeration", "--p", "1.5", *asked)
+        answer = verified(tmp_path, document, model)
+        assert answer.exit_code == 0, answer.output
+        report = json.loads(answer.stdout)
+        assert {key: report[key] for key in output} == output
+        assert {key: report[key] for key in ("p", "domain", "lower", "upper")} == {
+            key: document[key] for key in ("p", "domain", "lower", "upper")
+        }
+        assert (report["network_sha256"], report["gap"]) == (digest, 1e-6)
+        shown = run("verify", str(tmp_path / "result.json"), "--model", model).stdout
+        for text in (said, digest, "p = 1.5", f"{document['lower']} <= L <= {document['upper']}", "1e-06"):
+            assert text in shown
+    document = solved(model, *REGIONS)
+    document["domain"]["upper"] = [1.0, 0.5]
+    verified(tmp_path, document, model)
+    assert "on [-1.0, 1.0] x [-1.0, 0.5]" in run("verify", str(tmp_path / "result.json"), "--model", model).stdout
+
+
+def test_the_gap_is_the_callers_and_not_that_of_the_result(model: str, tmp_path: Path) -> None:
+    document = solved(model, "--output", "1", "--box", "-1", "1", "--method", "norm-product")
+    # A wide interval that calls itself exact, to whatever gap it likes.
+    for gap in (5, 1.0, 1e300):
+        lie = {**document, "status": "exact", "gap": gap}
+        assert verified(tmp_path, lie, model).exit_code == 1
+        answer = run("verify", str(tmp_path / "result.json"), "--model", model, "--gap", "0.9")
+        assert answer.exit_code == 1
+        assert "further apart than to the relative gap 0.9" in answer.stdout
+    # Honest, solved to a wide gap: proved for those who ask for no more, open for others.
+    loose = solved(model, *REGIONS)
+    loose = {**loose, "gap": 0.1, "lower": 0.95 * loose["lower"]}
+    answer = verified(tmp_path, loose, model)
+    assert answer.exit_code == 3
+    assert "--gap 0.1" in json.loads(answer.stdout)["unproved"][0]
+    asked = run("verify", str(tmp_path / "result.json"), "--model", model, "--gap", "0.1", "--json")
+    assert asked.exit_code == 0, asked.output
+    assert json.loads(asked.stdout)["gap"] == 0.1
+    for text in ("-1", "nan", "inf"):
+        answer = run("verify", str(tmp_path / "result.json"), "--model", model, "--gap", text)
+        assert answer.exit_code == 2
+        assert "relative gap" in answer.stderr
 
 
 def change(**values: Any) -> Callable[[dict[str, Any]], None]:
@@ -222,7 +273,13 @@ def test_what_is_no_result_is_bad_input(name: str, model: str, tmp_path: Path) -
 def test_files_that_cannot_be_read_are_bad_input(model: str, tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("lower: 3")
     (tmp_path / "nan.json").write_text('{"lower": NaN}')
-    for path, said in (("absent.json", "cannot be read"), ("text.json", "not a JSON"), ("nan.json", "NaN")):
+    (tmp_path / "large.json").write_text('{"lower": 1, "domain": {"kind": "global", "dimension": 1e400}}')
+    for path, said in (
+        ("absent.json", "cannot be read"),
+        ("text.json", "not a JSON"),
+        ("nan.json", "NaN"),
+        ("large.json", "beyond float64"),
+    ):
         answer = run("verify", str(tmp_path / path), "--model", model)
         assert (answer.exit_code, answer.stdout) == (2, "")
         assert said in answer.stderr

@@ -278,9 +278,10 @@ def test_ranges_and_bounds_of_the_checker_hold_at_points() -> None:
                 if not inside.any():
                     continue
                 assert not empty[b]
-                for m, z in enumerate(values):
-                    assert (z[inside] >= nodes.low[m][b]).all()
-                    assert (z[inside] <= nodes.high[m][b]).all()
+                for m, layer in enumerate(arrays.ranges):
+                    z = np.ldexp(values[m][inside], -layer.exponents.astype(np.int32))
+                    assert (z >= nodes.low[m][b]).all()
+                    assert (z <= nodes.high[m][b]).all()
                 longest = float(lengths[inside].max())
                 alive = np.ones((1, count), dtype=bool)
                 assert not gradients_are_short(arrays, nodes.take(np.array([b])), alive, longest * (1 - 1e-9))[0][0]
