@@ -27,7 +27,7 @@ from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.checkers.balanced import FLOOR, balanced, bound_below, product_rounding, unit_box
 from solvers.problems.facets import BoundedPiece
 
-__all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "propagate"]
+__all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "tighten_ranges"]
 
 # The unit roundoff, with room for terms of second order.
 U = 1.001 * UNIT_ROUNDOFF
@@ -150,7 +150,7 @@ def _families(w: FloatArray, b: FloatArray) -> list[tuple[int, int, int]]:
     return found
 
 
-def propagate(piece: PieceNetwork, nodes: Nodes) -> NDArray[np.bool_]:
+def tighten_ranges(piece: PieceNetwork, nodes: Nodes) -> NDArray[np.bool_]:
     """Tighten ranges and decide neurons, layer by layer, in place; tells which nodes hold no linear region, (B,)."""
     low, high = piece.low, piece.high
     k = len(low)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.rationals import DyadicArray, exact_dual, norm_at_most
 from solvers.checkers._base import Check
-from solvers.checkers.outward_ranges import Nodes, PieceNetwork, gradients_are_short, propagate
+from solvers.checkers.outward_ranges import Nodes, PieceNetwork, gradients_are_short, tighten_ranges
 from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 
@@ -170,7 +170,7 @@ def _replay(piece: _ExactPiece, tree: _Tree, name: str, upper: float) -> None:
         fresh = np.flatnonzero(splits[places] >= LEAF)
         tight = nodes.take(fresh)
         done = np.zeros(len(places), dtype=bool)
-        done[fresh] = propagate(arrays, tight)
+        done[fresh] = tighten_ranges(arrays, tight)
         _put(nodes, fresh, tight)
         short, alive = gradients_are_short(arrays, nodes, alive, upper)
         done |= short

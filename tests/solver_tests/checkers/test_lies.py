@@ -13,7 +13,7 @@ import pytest
 from solvers.arithmetic.rationals import exact_dual, norm_at_least, norm_at_most
 from solvers.checkers.balanced import FLOOR, balanced, bound_below, product_rounding, unit_box
 from solvers.checkers.norm_product import spectral_norm_at_most
-from solvers.checkers.outward_ranges import PieceNetwork, _largest_eigenvalues, gradients_are_short, propagate
+from solvers.checkers.outward_ranges import PieceNetwork, _largest_eigenvalues, gradients_are_short, tighten_ranges
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.region_enumeration import RegionEnumeration
@@ -178,7 +178,7 @@ def test_bounds_that_are_no_numbers_prove_nothing() -> None:
         piece = bounded_pieces(LipschitzProblem(problem.network, p, Box.cube(2)))[0]
         arrays = PieceNetwork(piece, math.nan)
         nodes = arrays.root()
-        assert not propagate(arrays, nodes).any()
+        assert not tighten_ranges(arrays, nodes).any()
         count = 0 if arrays.directions is None else arrays.directions.shape[1]
         short, left = gradients_are_short(arrays, nodes, np.ones((1, count), dtype=bool), math.nan)
         assert not short.any()

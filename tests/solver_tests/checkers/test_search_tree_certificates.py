@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from solvers.checkers.outward_ranges import PieceNetwork, gradients_are_short, propagate
+from solvers.checkers.outward_ranges import PieceNetwork, gradients_are_short, tighten_ranges
 from solvers.checkers.search_tree import check_search_tree
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.search import proofs as search_proofs
@@ -265,7 +265,7 @@ def test_ranges_and_bounds_of_the_checker_hold_at_points() -> None:
                 rng.random(nodes.signs[0].shape) < 0.4
             )
             asked = [s.copy() for s in nodes.signs]
-            empty = propagate(arrays, nodes)
+            empty = tighten_ranges(arrays, nodes)
             points = rng.uniform(-1, 1, (2000, sizes[0]))
             values = network.pre_activations(points)
             rows = np.broadcast_to(network.weights[-1], (len(points), network.widths[-1]))
