@@ -241,7 +241,7 @@ def exponent_fit(
     Returns:
         An estimate without an interval where some size has fewer than five draws, and with one that is open to a side
         on which resamples of zeros leave the slope without a bound.
-    Source: Efron and Tibshirani 1993, sections 12.5 and 21.
+    Source: [ET93, sections 12.5 and 21].
     """
     found = _values(sizes)
     if len(np.unique(found)) < 2:

@@ -39,7 +39,15 @@ from tasks.statistics import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LipschitzConfig", "LipschitzMonteCarlo", "exponents", "pointwise_exponent", "theory_exponent"]
+__all__ = [
+    "LipschitzConfig",
+    "LipschitzMonteCarlo",
+    "constant_table",
+    "exponent_table",
+    "exponents",
+    "pointwise_exponent",
+    "theory_exponent",
+]
 
 
 class LipschitzConfig(Config):

@@ -8,7 +8,7 @@ integers, so nothing is rounded and nothing is ever "nearly" zero. Nothing is sh
 
 Meant for d <= 3 and a few dozen neurons; right for every d.
 
-Source: Motzkin, Raiffa, Thompson, Thrall 1953; Fukuda and Prodon 1996 for which pairs of rays span an edge.
+Source: the double description method, [FP96], which also says which pairs of rays span an edge.
 """
 
 from __future__ import annotations
