@@ -65,7 +65,7 @@ def lipschitz(
     """
     with guarded(debug):
         from solvers.arithmetic.norms import parse_exponent
-        from solvers.files.models import load_network
+        from solvers.files.models import read_network
         from solvers.problems.budget import Budget
         from solvers.problems.questions import LipschitzProblem
         from solvers.registry import lipschitz_solver_named
@@ -75,7 +75,8 @@ def lipschitz(
         budget = Budget(seconds=time_limit, relative_gap=gap, watch=progress.watch)
         if all_outputs and (output is not None or margin is not None or plot is not None):
             raise InputError("--all-outputs excludes --output, --margin and --plot, which are about one output")
-        network = reduce_outputs(load_network(model, activation), output, margin)
+        reading = read_network(model, activation)
+        network = reduce_outputs(reading.network, output, margin)
         domain = _domain(network, whole, box, center, radius)
         chosen = lipschitz_solver_named(method)
         solver = chosen.certifying() if certify else chosen
@@ -92,8 +93,11 @@ def lipschitz(
                 _check_plot(plot, network)
             with progress:
                 answers = solver.solve_batch(problems, budget=budget)
+        if reading.assumed:
+            say(f"read as {reading}")
         if json:
-            extra: dict[str, Any] = {"model": model, "margin": list(margin) if margin else None, "gap": gap}
+            extra: dict[str, Any] = {"model": model, "read_as": str(reading), "gap": gap}
+            extra["margin"] = list(margin) if margin else None
             if all_outputs:
                 extra["all_outputs"] = True
             if activation is not None:

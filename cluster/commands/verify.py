@@ -49,19 +49,20 @@ def verify(
     Then: interlip verify result.json --model net.npz
     """
     with guarded(debug):
-        from solvers.files.models import load_network
+        from solvers.files.models import read_network
         from solvers.verify import Verdict
 
         documents = _read(result)
-        network = load_network(model, activation)
+        reading = read_network(model, activation)
         listed = documents if isinstance(documents, list) else [documents]
         for document in listed:
             _check_activation(document, activation)
-        found = [_verified(document, network) for document in listed]
-        reports = [_report(document, one) for document, one in zip(listed, found, strict=True)]
+        found = [_verified(document, reading.network) for document in listed]
+        reports = [_report(document, one, str(reading)) for document, one in zip(listed, found, strict=True)]
         if json:
             emit_json(reports if isinstance(documents, list) else reports[0])
         else:
+            print(f"read as {reading}")
             for report in reports:
                 _show(report)
         verdicts = {one.verdict for one in found}
@@ -125,8 +126,9 @@ def _verified(document: Any, network: ReluNetwork) -> Verification:
     return verify_bounds(LipschitzProblem(reduced, bounds.p, bounds.domain), bounds, gap)
 
 
-def _report(document: Mapping[str, Any], found: Verification) -> dict[str, Any]:
+def _report(document: Mapping[str, Any], found: Verification, read_as: str) -> dict[str, Any]:
     return {
+        "read_as": read_as,
         "verdict": str(found.verdict),
         "p": document["p"],
         "lower": document["lower"],
