@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cluster.commands.lipschitz_request import LipschitzRequest
+from cluster.commands.lipschitz_request import LipschitzRequest, reduce_outputs
 from cluster.commands.options import command_of
 from cluster.output.picture_files import check_picture_file, write_picture
 from cluster.output.solve_progress import SolveProgress
@@ -37,10 +37,13 @@ def lipschitz(request: LipschitzRequest) -> None:
 
     progress = SolveProgress(request.time_limit)
     budget = Budget(seconds=request.time_limit, relative_gap=request.gap, watch=progress.watch)
-    network = request.network()
+    reading = request.reading()
+    network = reduce_outputs(reading.network, request.output, request.margin)
     answers, outputs = _solve(request, network, budget, progress)
+    if reading.assumed:
+        say(f"read as {reading}")
     if request.json:
-        documents = [_document(request, answer, k) for answer, k in zip(answers, outputs, strict=True)]
+        documents = [_document(request, str(reading), answer, k) for answer, k in zip(answers, outputs, strict=True)]
         emit_json(documents[0] if len(documents) == 1 else documents)
     else:
         _show_bounds(answers)
@@ -79,10 +82,11 @@ def _solve(
         return solver.solve_batch(problems, budget=budget), [request.output] * len(exponents)
 
 
-def _document(request: LipschitzRequest, answer: LipschitzBounds, output: int | None) -> dict[str, Any]:
+def _document(request: LipschitzRequest, read_as: str, answer: LipschitzBounds, output: int | None) -> dict[str, Any]:
     """What --json says of one answer."""
     document: dict[str, Any] = answer.to_json(certificate_data=request.certify)
-    document |= {"model": request.model, "margin": list(request.margin) if request.margin else None, "gap": request.gap}
+    document |= {"model": request.model, "read_as": read_as, "gap": request.gap}
+    document |= {"margin": list(request.margin) if request.margin else None}
     if request.all_outputs:
         document["all_outputs"] = True
     if request.activation is not None:

@@ -13,6 +13,7 @@ from solvers.errors import InputError
 from solvers.files.models import endings
 
 if TYPE_CHECKING:
+    from solvers.files.models import Reading
     from solvers.lipschitz._base import AbstractLipschitzSolver
     from solvers.networks.relu import ReluNetwork
     from solvers.problems.domains import Domain
@@ -72,15 +73,15 @@ class LipschitzRequest:
 
         return [parse_exponent(text) for text in (self.p or ["2"])]
 
-    def network(self) -> ReluNetwork:
-        """The network of the file, reduced to one output where one or a margin is chosen.
+    def reading(self) -> Reading:
+        """The network of the file, with all its outputs, and how it was read.
 
         Raises:
-            InputError: no such file, or no such output.
+            InputError: no such file, or not what it says.
         """
-        from solvers.files.models import load_network
+        from solvers.files.models import read_network
 
-        return reduce_outputs(load_network(self.model, self.activation), self.output, self.margin)
+        return read_network(self.model, self.activation)
 
     def solver(self) -> AbstractLipschitzSolver:
         """The method asked for; with --certify one that keeps its proofs.

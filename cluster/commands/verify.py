@@ -55,22 +55,23 @@ def verify(
     Then: interlip verify result.json --model net.npz
     """
     with guarded(debug):
-        from solvers.files.models import load_network
+        from solvers.files.models import read_network
         from solvers.problems.budget import Budget
         from solvers.verify import Verdict, network_digest
 
         documents = _read(result)
-        network = load_network(model, activation)
+        reading = read_network(model, activation)
         listed = documents if isinstance(documents, list) else [documents]
         for document in listed:
             _check_activation(document, activation)
         budget = Budget(relative_gap=gap)
-        digest = network_digest(network)
-        found = [_verified(document, network, budget.relative_gap) for document in listed]
-        reports = [_report(document, one, gap, digest) for document, one in zip(listed, found, strict=True)]
+        said = {"read_as": str(reading), "network_sha256": network_digest(reading.network), "gap": gap}
+        found = [_verified(document, reading.network, budget.relative_gap) for document in listed]
+        reports = [_report(document, one, said) for document, one in zip(listed, found, strict=True)]
         if json:
             emit_json(reports if isinstance(documents, list) else reports[0])
         else:
+            print(f"read as {reading}")
             for report in reports:
                 _show(report)
         verdicts = {one.verdict for one in found}
@@ -139,10 +140,10 @@ def _verified(document: Any, network: ReluNetwork, gap: float) -> Verification:
     return verify_bounds(LipschitzProblem(reduced, bounds.p, bounds.domain), bounds, gap, claimed_gap=claimed)
 
 
-def _report(document: Mapping[str, Any], found: Verification, gap: float, digest: str) -> dict[str, Any]:
+def _report(document: Mapping[str, Any], found: Verification, said: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        **said,
         "verdict": str(found.verdict),
-        "network_sha256": digest,
         "p": document["p"],
         "domain": document["domain"],
         "output": document.get("output"),
@@ -150,7 +151,6 @@ def _report(document: Mapping[str, Any], found: Verification, gap: float, digest
         "all_outputs": bool(document.get("all_outputs")),
         "lower": document["lower"],
         "upper": document["upper"],
-        "gap": gap,
         "checks": [{"subject": c.subject, "holds": c.holds, "reason": c.reason} for c in found.checks],
         "unproved": list(found.unproved),
     }

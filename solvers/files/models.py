@@ -7,11 +7,12 @@ module needs beyond numpy it imports in these functions, so that the endings are
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solvers.errors import InputError
+from solvers.errors import InputError, MissingBackendError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from solvers.files.layers import Layers
     from solvers.networks.relu import ReluNetwork
 
-__all__ = ["FORMATS", "Format", "endings", "load_network", "save_network"]
+__all__ = ["FORMATS", "Format", "Reading", "endings", "load_network", "read_network", "save_network"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,24 @@ FORMATS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A network and how its file was understood.
+
+    Attributes:
+        network: what was read.
+        description: its layers, as in 'Linear 4→8, ReLU, Linear 8→1'.
+        assumed: what the file does not say, a clause each; empty where nothing was assumed.
+    """
+
+    network: ReluNetwork
+    description: str
+    assumed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.description} ({'; '.join(self.assumed)})" if self.assumed else self.description
+
+
 def endings(formats: Iterable[str] = FORMATS) -> str:
     """A list for people: '.npz, .onnx or .pt'."""
     *first, end = formats
@@ -54,7 +73,7 @@ def endings(formats: Iterable[str] = FORMATS) -> str:
 
 
 def load_network(path: str | Path, activation: str | None = None) -> ReluNetwork:
-    """Read a ReLU network.
+    """Read a ReLU network; `read_network` also says what had to be assumed.
 
     Args:
         path: a file of one of `FORMATS`, by its ending.
@@ -65,20 +84,47 @@ def load_network(path: str | Path, activation: str | None = None) -> ReluNetwork
         InputError: one sentence that says what is wrong with the file.
         MissingBackendError: the format needs a package that is not installed.
     """
+    return read_network(path, activation).network
+
+
+def read_network(path: str | Path, activation: str | None = None) -> Reading:
+    """Read a ReLU network and how it was understood; arguments and errors as of `load_network`."""
     file = Path(path)
     form = FORMATS.get(file.suffix.lower())
     if form is None:
-        raise InputError(f"a model file ends in {', '.join(FORMATS)}, got {str(path)!r}")
-    if not file.is_file():
+        raise InputError(
+            f"a model file ends in {', '.join(FORMATS)}, got {str(path)!r}: export the model to one of them"
+        )
+    if not os.path.isfile(file):  # a name that no system takes included
         raise InputError(f"there is no model file {path}")
+    import numpy as np
+
+    from solvers.files.layers import printable
     from solvers.networks.activations import network_with_slopes, parse_activation
 
     asked = None if activation is None else parse_activation(activation)
     try:
-        layers = form.home().read(file)
-        return network_with_slopes(layers.weights, layers.biases, _slopes(layers, asked))
+        layers = _layers(form, file)
+        slopes, assumed = _slopes(layers, asked)
+        with np.errstate(over="ignore", invalid="ignore"):  # what leaves float64 is refused as a weight
+            network = network_with_slopes(layers.weights, layers.biases, slopes)
     except InputError as error:
-        raise InputError(f"{file}: {error}") from None
+        raise InputError(f"{file}: {printable(str(error))}") from None
+    return Reading(network, layers.described(slopes), (*assumed, *map(printable, layers.assumed)))
+
+
+def _layers(form: Format, file: Path) -> Layers:
+    """What the reader finds; what it did not foresee is about the file too."""
+    try:
+        found: Layers = form.home().read(file)
+    except (InputError, MissingBackendError):
+        raise
+    except Exception as error:  # of the libraries that take such files apart, or for want of memory
+        from solvers.files.layers import first_line
+
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"this is not a readable {file.suffix.lower()} file ({reason}): export it again") from error
+    return found
 
 
 def save_network(network: ReluNetwork, path: str | Path) -> None:
@@ -97,12 +143,12 @@ def save_network(network: ReluNetwork, path: str | Path) -> None:
     form.home().write(network, file)
 
 
-def _slopes(layers: Layers, asked: float | None) -> Sequence[float]:
-    """Of the activations: what the file says, else what the caller says, else ReLU."""
+def _slopes(layers: Layers, asked: float | None) -> tuple[Sequence[float], tuple[str, ...]]:
+    """Of the activations: what the file says, else what the caller says, else ReLU, which is then assumed."""
     if layers.slopes is not None:
         if asked is not None:
             raise InputError("the file says itself which activations it holds: leave the activation out")
-        return layers.slopes
+        return layers.slopes, ()
     import numpy as np
 
     from solvers.networks.activations import RELU
@@ -110,4 +156,6 @@ def _slopes(layers: Layers, asked: float | None) -> Sequence[float]:
     slope = RELU if asked is None else asked
     if layers.single_precision:
         slope = float(np.float32(slope))  # as the file's own library computes it
-    return [slope] * (len(layers.weights) - 1)
+    hidden = len(layers.weights) - 1
+    assumed = hidden and asked is None
+    return [slope] * hidden, (f"activation assumed: {layers.source} does not say",) if assumed else ()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.errors import InputError
-from solvers.files.layers import Layers, first_line
+from solvers.files.layers import Layers, check_entries, first_line
 from solvers.networks.relu import ReluNetwork
 
 __all__ = ["read", "write"]
+
+WANTED = "the arrays W0, b0, W1, b1, ... with W of shape (outputs, inputs)"
+LONGEST_HEADER = 10_000  # characters, as numpy.load allows without pickles
 
 
 def read(file: Path) -> Layers:
@@ -21,26 +27,55 @@ def read(file: Path) -> Layers:
         InputError: it is no archive of plain arrays, or these are not W0, b0, W1, b1, ... of real numbers.
     """
     try:
-        # Opened here, for numpy leaves the file of a torn archive open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, numpy and OS errors alike mean: not what it says
-        raise InputError(f"this is not a readable .npz file of plain arrays: {first_line(error)}") from None
-    found = {name: int(name[1:]) for name in arrays if re.fullmatch(r"[Wb]\d+", name)}
+        with zipfile.ZipFile(file) as archive:
+            arrays = _arrays(archive)
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib, numpy and OS errors alike mean: not what it says
+        raise InputError(
+            f"this is not a readable .npz file of plain arrays ({first_line(error)}); write one by numpy.savez"
+        ) from None
+    found = {name: int(name[1:]) for name in arrays if re.fullmatch(r"[Wb](0|[1-9][0-9]{0,5})", name)}
     odd = sorted(set(arrays) - set(found))
     if odd:
-        raise InputError(f"the file must hold the arrays W0, b0, W1, b1, ..., it also holds {odd[0]!r}")
-    depth = 1 + max(found.values(), default=-1)
+        raise InputError(f"the file must hold {WANTED}, it also holds {odd[0]!r}")
+    if not found:
+        raise InputError(f"the file must hold {WANTED}, it holds none")
+    depth = 1 + max(found.values())
     for k in range(depth):
         for letter in "Wb":
             if f"{letter}{k}" not in arrays:
-                raise InputError(f"the file has no array {letter}{k}: every layer 0..{depth - 1} needs W and b")
-    if not depth:
-        raise InputError("the file must hold the arrays W0, b0, W1, b1, ..., it holds none")
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
-            raise InputError(f"array {name} must hold real numbers, it has type {array.dtype}")
-    return Layers([arrays[f"W{k}"] for k in range(depth)], [arrays[f"b{k}"] for k in range(depth)])
+                hint = "; store zeros for a layer without bias" if letter == "b" else ", counted from 0"
+                raise InputError(f"the file has no array {letter}{k}: every layer 0..{depth - 1} needs W and b{hint}")
+    return Layers(
+        [arrays[f"W{k}"] for k in range(depth)], [arrays[f"b{k}"] for k in range(depth)], source="a .npz file"
+    )
+
+
+def _arrays(archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
+    """All arrays of an archive by name, none of them larger than can be read."""
+    members = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+    if len(members) < len(archive.infolist()):
+        raise InputError("the file holds two arrays of one name; write it anew by numpy.savez")
+    for name, entry in members.items():
+        with archive.open(entry) as stream:
+            shape, kind = _header(stream)
+        if kind.kind not in "fiuO":  # objects are refused by numpy
+            raise InputError(f"array {name[:40]} must hold real numbers, it has type {kind}")
+        check_entries(f"array {name[:40]}", shape)
+    arrays = {}
+    for name, entry in members.items():
+        with archive.open(entry) as stream:
+            arrays[name] = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=LONGEST_HEADER)
+    return arrays
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array, before its numbers are read."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(stream, max_header_size=LONGEST_HEADER)
+    return shape, kind
 
 
 def write(network: ReluNetwork, file: Path) -> None:

@@ -30,16 +30,16 @@ def parse_activation(text: str) -> float:
     Raises:
         InputError: another activation, or a slope that is no finite number.
     """
-    name, _, slope = text.strip().lower().partition(":")
+    name, colon, slope = text.strip().lower().partition(":")
     if name == "leaky-relu":
         try:
-            value = float(slope) if slope else 0.01
+            value = float(slope) if colon else 0.01
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
             raise InputError(f"the slope of leaky-relu must be a finite number, got {slope!r}")
         return value
-    if slope or name not in ("relu", "abs"):
+    if colon or name not in ("relu", "abs"):
         raise InputError(f"unknown activation {text!r} (known: {KNOWN})")
     return RELU if name == "relu" else ABSOLUTE_VALUE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -207,8 +208,56 @@ def test_unknown_endings_and_missing_files(tmp_path: Path) -> None:
         load_network(tmp_path / "net.h5")
     with pytest.raises(InputError, match="there is no model file"):
         load_network(tmp_path / "net.npz")
+    for name in ("a" * 5000 + ".npz", "zero\0byte.npz"):
+        with pytest.raises(InputError, match="there is no model file"):
+            load_network(tmp_path / name)
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(InputError, match="there is no model file"):
         load_network(tmp_path / "folder.npz")
     with pytest.raises(InputError, match=r"ends in \.npz or \.onnx"):
         save_network(ReluNetwork([[[1.0]]], [[0.0]]), tmp_path / "net.pt")
+
+
+def test_arrays_too_large_to_read_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    header = np.lib.format.magic(1, 0) + (
+        text := b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000)}\n"
+    )
+    header = header[:8] + len(text).to_bytes(2, "little") + text
+    with zipfile.ZipFile(tmp_path / "net.npz", "w") as archive:
+        archive.writestr("W0.npy", header + bytes(64))
+    with pytest.raises(InputError, match=r"array W0 of shape .* has 1000000000000 entries"):
+        load_network(tmp_path / "net.npz")
+
+
+def test_numbers_beyond_float64_are_refused_without_a_warning(tmp_path: Path) -> None:
+    np.savez(tmp_path / "net.npz", **{**GOOD, "W0": np.full((3, 2), np.longdouble(10) ** 400)})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"weights\[0\] holds NaN or infinite"):
+        load_network(tmp_path / "net.npz")
+    np.savez(tmp_path / "net.npz", **{**GOOD, "W1": np.full((1, 3), 1e200)})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"weights\[1\] holds NaN or infinite"):
+        load_network(tmp_path / "net.npz", "leaky-relu:1e200")
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    save_network(ReluNetwork([[[1.0]]], [[0.0]]), tmp_path / "net.npz")
+    with (
+        zipfile.ZipFile(tmp_path / "net.npz", "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate name"),
+    ):
+        archive.writestr("W0.npy", archive.read("W0.npy"))
+    with pytest.raises(InputError, match="two arrays of one name"):
+        load_network(tmp_path / "net.npz")
+
+
+def test_an_error_that_no_reader_foresees_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from solvers.files import relu_npz
+
+    def read(file: Path) -> None:
+        raise MemoryError("no room\nfor this")
+
+    save_network(ReluNetwork([[[1.0]]], [[0.0]]), tmp_path / "net.npz")
+    monkeypatch.setattr(relu_npz, "read", read)
+    with pytest.raises(
+        InputError, match=r"this is not a readable \.npz file \(MemoryError: no room\): export it again$"
+    ):
+        load_network(tmp_path / "net.npz")

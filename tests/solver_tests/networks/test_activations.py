@@ -100,10 +100,10 @@ def test_opposite_neurons_do_not_fool_any_exact_method(solver: AbstractLipschitz
 
 def test_activations_by_name() -> None:
     assert [parse_activation(t) for t in ("relu", "abs", "leaky-relu", "Leaky-ReLU:0.2")] == [0.0, -1.0, 0.01, 0.2]
-    for wrong in ("tanh", "relu:1", "abs:2", "gelu"):
+    for wrong in ("tanh", "relu:1", "abs:2", "gelu", "", ":", "relu:", "abs:"):
         with pytest.raises(InputError, match=rf"unknown activation '{wrong}'.*leaky-relu"):
             parse_activation(wrong)
-    for wrong in ("leaky-relu:x", "leaky-relu:nan", "leaky-relu:inf"):
+    for wrong in ("leaky-relu:x", "leaky-relu:nan", "leaky-relu:inf", "leaky-relu:"):
         with pytest.raises(InputError, match="finite number"):
             parse_activation(wrong)
     with pytest.raises(InputError, match="1 hidden layers need as many activations, got 2"):
