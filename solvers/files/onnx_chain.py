@@ -16,7 +16,7 @@ from solvers.files.layers import PLAIN_ARRAYS
 from solvers.files.onnx_convolution import convolution_matrix
 from solvers.files.onnx_tensors import Attributes
 
-__all__ = ["NO_BRANCHES", "Flow", "Node", "affine_step"]
+__all__ = ["NO_BRANCHES", "ChainNode", "Flow", "affine_step"]
 
 # A dense matrix of this many entries takes 800 MB; nothing exact is possible far below it.
 MOST_ENTRIES = 10**8
@@ -57,7 +57,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ChainNode:
     """A node of the chain, the constants that it may read, and the version of the operators."""
 
     raw: Any
@@ -97,7 +97,7 @@ class Node:
         return self.constants[self.raw.input[position]]
 
 
-def affine_step(node: Node, flow: Flow) -> Flow:
+def affine_step(node: ChainNode, flow: Flow) -> Flow:
     """The flow after a node that takes it.
 
     Raises:
@@ -143,7 +143,7 @@ def affine_step(node: Node, flow: Flow) -> Flow:
     return flow.then(node.output, shape, matrix, np.repeat(bias, matrix.shape[0] // len(kernel)))
 
 
-def _sum(node: Node, flow: Flow) -> Flow:
+def _sum(node: ChainNode, flow: Flow) -> Flow:
     """(samples) + (constant), (constant) + (samples), and both differences."""
     first = node.raw.input[0] == flow.name
     if len(node.raw.input) != 2:
@@ -168,7 +168,7 @@ def _sum(node: Node, flow: Flow) -> Flow:
     return replace(flow, name=node.output, matrix=-flow.dense, offset=value - flow.offset)
 
 
-def _aligned(node: Node, value: FloatArray, rank: int, first: bool) -> FloatArray:
+def _aligned(node: ChainNode, value: FloatArray, rank: int, first: bool) -> FloatArray:
     """A second input as before opset 7: of equal shape, or with `broadcast` from `axis` on, last axes by default."""
     if not node.attributes.whole("broadcast", 0):
         if value.ndim != rank:
@@ -181,7 +181,7 @@ def _aligned(node: Node, value: FloatArray, rank: int, first: bool) -> FloatArra
     return value.reshape((1,) * axis + value.shape + (1,) * (rank - axis - value.ndim))
 
 
-def _flattened(node: Node, flow: Flow) -> Flow:
+def _flattened(node: ChainNode, flow: Flow) -> Flow:
     """Flatten, where it leaves one row per sample."""
     rank = len(flow.shape) + (flow.batch is not None)
     axis = node.attributes.whole("axis", 1)
@@ -194,7 +194,7 @@ def _flattened(node: Node, flow: Flow) -> Flow:
     return replace(flow, name=node.output, shape=(flow.size,), batch=1 if flow.batch is None else flow.batch)
 
 
-def _reshaped(node: Node, flow: Flow) -> Flow:
+def _reshaped(node: ChainNode, flow: Flow) -> Flow:
     """Reshape, where it leaves one row (of any shape) per sample."""
     if node.opset < 5:
         target = node.attributes.wholes("shape") or []
@@ -228,7 +228,7 @@ def _reshaped(node: Node, flow: Flow) -> Flow:
     return replace(flow, name=node.output, shape=tuple(sample), batch=batch or max(rows, 0))
 
 
-def _gemm(node: Node, flow: Flow) -> Flow:
+def _gemm(node: ChainNode, flow: Flow) -> Flow:
     numbers = node.attributes
     if numbers.whole("transA", 0):
         raise InputError(f"Gemm with transA is not supported: {PLAIN_ARRAYS}")

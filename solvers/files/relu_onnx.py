@@ -18,7 +18,7 @@ import numpy as np
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError, MissingBackendError
 from solvers.files.layers import PLAIN_ARRAYS, Layers, check_entries
-from solvers.files.onnx_chain import NO_BRANCHES, Flow, Node, affine_step
+from solvers.files.onnx_chain import NO_BRANCHES, ChainNode, Flow, affine_step
 from solvers.files.onnx_tensors import constant_array, sparse_array, tensor_array
 from solvers.networks.activations import ABSOLUTE_VALUE, RELU
 from solvers.networks.relu import ReluNetwork
@@ -76,7 +76,7 @@ def _chain(model: Any, folder: Path) -> Layers:
             break  # whatever comes later is not asked for
         _check_node(raw, functions)
         _check_schema(raw, opset)
-        node = Node(raw, constants, opset)
+        node = ChainNode(raw, constants, opset)
         if node.kind == "Constant":
             constants[node.output] = constant_array(raw, folder)
         elif node.kind == "Identity" and raw.input[0] in constants:
@@ -146,7 +146,7 @@ def _domain(described: Any) -> str:
     return "" if described.domain in STANDARD else str(described.domain)
 
 
-def _slope(node: Node) -> float:
+def _slope(node: ChainNode) -> float:
     """The slope of an activation below 0."""
     if node.kind == "LeakyRelu":
         return node.attributes.real("alpha", float(np.float32(0.01)))
