@@ -26,7 +26,7 @@ from tests.strategies import DETERMINISTIC, eighths
 METHODS = [name for name in LIPSCHITZ_SOLVERS if name != "mixed-integer"]
 NEXT = 2.0**-52
 P_VALUES = (1.0, 1 + 1e-6, 1.001, 1.01, 1.1, 2 - NEXT, 2.0, 2 + 2 * NEXT, 50.0, 1e6, math.inf)
-OUTPUTS = (1.0, 1e-2, 1e-4, 1e-6)
+OUTPUTS = (1.0, 1e-2, 1e-4, 1e-6, 1e-100, 1e100)
 CELLS = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)
 
 
