@@ -25,8 +25,9 @@ from solvers.checkers.norm_product import check_norm_product
 from solvers.checkers.region_list import check_region_list
 from solvers.checkers.search_tree import check_search_tree
 from solvers.checkers.shallow_cells import check_shallow_cells
-from solvers.errors import InputError
+from solvers.errors import InputError, UnsupportedProblemError
 from solvers.networks.relu import ReluNetwork
+from solvers.problems.balance import balance
 from solvers.problems.budget import DEFAULT_RELATIVE_GAP, Budget
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
@@ -177,7 +178,12 @@ def _check_certificate(problem: LipschitzProblem, certificate: Certificate | Non
     checker = CERTIFICATE_CHECKERS.get(certificate.kind)
     if checker is None:
         return f"no checker knows certificates of kind {certificate.kind!r} (known: {', '.join(CERTIFICATE_CHECKERS)})"
-    return checker(problem, certificate.data, upper)
+    # Solvers balance what they are asked, by powers of two, and so does whoever replays what they found.
+    try:
+        safe = balance(problem)
+    except UnsupportedProblemError as error:
+        return f"the certificate was not looked at: {error}"
+    return checker(safe.problem, certificate.data, safe.limit(upper))
 
 
 def _check_outputs(network: ReluNetwork, problem: LipschitzProblem, bounds: LipschitzBounds) -> Check | str:

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from solvers.errors import SoundnessError, UnsupportedProblemError
+from solvers.problems.balance import balance_all
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain
 from solvers.problems.questions import LipschitzProblem
@@ -70,7 +71,8 @@ class AbstractLipschitzSolver(abc.ABC):
         """Bound many problems; each answer is the one that the problem would get alone, bit for bit.
 
         Problems that share a network object and a domain (one for each p) and networks of one shape are computed
-        together by the methods that can.
+        together by the methods that can. Networks of extreme sizes are brought into the safe range of float64 first
+        (`problems.balance`), so every method may multiply and square weights and gradients.
 
         Args:
             problems: the questions.
@@ -86,9 +88,13 @@ class AbstractLipschitzSolver(abc.ABC):
                 raise UnsupportedProblemError(f"method {self.name} cannot take this problem: {reason}")
         limits = Budget() if budget is None else budget
         generators = [np.random.default_rng(0) for _ in problems] if rngs is None else list(rngs)
-        answers = self._solve_batch(problems, limits, generators)
-        if len(answers) != len(problems):
-            raise SoundnessError(f"{self.name} answered {len(answers)} of {len(problems)} problems")
+        balanced = balance_all(problems)
+        found = self._solve_batch([one.problem for one in balanced], limits, generators)
+        if len(found) != len(problems):
+            raise SoundnessError(f"{self.name} answered {len(found)} of {len(problems)} problems")
+        answers = [
+            one.answer(problem, bounds, limits) for one, problem, bounds in zip(balanced, problems, found, strict=True)
+        ]
         for problem, answer in zip(problems, answers, strict=True):
             self._check(problem, answer, limits)
         return answers

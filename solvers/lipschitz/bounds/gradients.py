@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
-from solvers.lipschitz.bounds.lengths import dominated_length, length_of
+from solvers.lipschitz.bounds.lengths import dominated_length, length_of, unit_of
 from solvers.lipschitz.bounds.ranges import carry_forward, pull_back
 
 __all__ = ["gradient_bound", "gradient_of"]
@@ -246,11 +246,14 @@ def gradient_bound(  # type: ignore[no-untyped-def]
         if bound > floor:
             _component_ranges(rows, low, high, count, _mirror(0.5 * (largest + smallest)), largest, smallest)
             euclid = min(length_of(reach, 2.0), length_of(np.maximum(largest, -smallest), 2.0))
+            # In units of the largest component: an error of an exponent weighs as much as the logarithm of the base.
+            unit = unit_of(reach)
             if q <= 2.0:
                 bound = min(bound, euclid * d ** (1.0 / q - 0.5))
-                bound = min(bound, reach.sum() ** (2.0 / q - 1.0) * euclid ** (2.0 - 2.0 / q))
+                mixed = (reach.sum() / unit) ** (2.0 / q - 1.0) * (euclid / unit) ** (2.0 - 2.0 / q)
             else:
-                bound = min(bound, euclid ** (2.0 / q) * reach.max() ** (1.0 - 2.0 / q))
+                mixed = (euclid / unit) ** (2.0 / q) * (reach.max() / unit) ** (1.0 - 2.0 / q)
+            bound = min(bound, unit * mixed)
             if bound > floor:
                 bound = min(bound, dominated_length(rows, low, high, count, q, near, reach))
         scale = max(length_of(far, np.inf), 1e-300)

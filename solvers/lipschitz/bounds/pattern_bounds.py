@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.errors import SoundnessError
 from solvers.lipschitz.bounds.exact_patterns import exact_affine_rows
 from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of
@@ -155,7 +155,7 @@ def _length_of_gradient(p: PieceArrays, signs: NDArray[np.int8]) -> float:
     """The length of the one gradient of a full pattern, rounded upward; exactly 0 where it vanishes."""
     k = p.kernel
     gradient = gradient_of(k.weights, k.widths, k.output, k.inputs, signs)
-    length = float(np.linalg.norm(gradient, k.q)) * (1 + 1e-14) + k.slack
+    length = float(vector_norm(gradient, k.q)) * (1 + 1e-14) + k.slack
     if length <= 4 * k.slack:
         rows = exact_affine_rows(_gradient_network(p), signs, p.depth)
         if rows is not None and not any(rows[-1][0][:-1]):

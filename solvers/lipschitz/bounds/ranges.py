@@ -6,6 +6,7 @@ and of their ranges the intersection is kept: intervals, and linear functions of
 
 Where whole layers are decided the linear functions are the affine map itself. An interval that ends exactly at 0 stays
 there, since sums of zeros carry no rounding error: it is how corners where a whole layer is dead are told from kinks.
+A product of two numbers that are not 0 is no such zero, though it underflow to one.
 
 Sources: CROWN [ZWCHD18] for the linear relaxation; Fast-Lip [Weng18] and RecurJac [ZZH19] for intervals pulled back
 through the Jacobian; [Hig02, section 3.1] for the error bounds.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
-from solvers.arithmetic.rounding import EPSILON
+from solvers.arithmetic.rounding import EPSILON, UNDERFLOW
 
 __all__ = ["EMPTY", "STOPPED", "carry_forward", "flat_rows", "propagate", "pull_back"]
 
@@ -88,6 +89,12 @@ def propagate(  # type: ignore[no-untyped-def]
                     upper += c
                     size_low += abs(a)
                     size_high += abs(c)
+                    if w != 0.0 and reach[j] > 0.0:
+                        size += UNDERFLOW
+                        if a == 0.0 and (low[j] if w > 0.0 else high[j]) != 0.0:
+                            size_low += UNDERFLOW
+                        if c == 0.0 and (high[j] if w > 0.0 else low[j]) != 0.0:
+                            size_high += UNDERFLOW
             else:
                 for j in range(inputs):
                     w = weights[m, i, j]
@@ -104,8 +111,12 @@ def propagate(  # type: ignore[no-untyped-def]
                     upper += c
                     size_low += abs(a)
                     size_high += abs(c)
+                    if a == 0.0 and (least if w > 0.0 else most) > 0.0:
+                        size_low += UNDERFLOW
+                    if c == 0.0 and (most if w > 0.0 else least) > 0.0:
+                        size_high += UNDERFLOW
                     error += abs(w) * errors[m - 1, j]
-                    size += abs(w) * span[j]
+                    size += abs(w) * span[j] + UNDERFLOW
                     if affine:
                         for t in range(k + 1):
                             under[t] += w * below[m - 1, j, t]
@@ -139,10 +150,13 @@ def propagate(  # type: ignore[no-untyped-def]
                     over[t] = under[t]
             under[k] += bias
             over[k] += bias
-            error += (inputs + k + 8) * EPSILON * size
+            if size > 0.0:
+                error += (inputs + k + 8) * EPSILON * size + UNDERFLOW
             errors[m, i] = error
-            lower -= (inputs + 4) * EPSILON * size_low
-            upper += (inputs + 4) * EPSILON * size_high
+            if size_low > 0.0:
+                lower -= (inputs + 4) * EPSILON * size_low + UNDERFLOW
+            if size_high > 0.0:
+                upper += (inputs + 4) * EPSILON * size_high + UNDERFLOW
             line_low, line_high = under[k] - error, over[k] + error
             spread = 0.0
             for t in range(k):

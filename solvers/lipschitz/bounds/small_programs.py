@@ -21,7 +21,8 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
-from solvers.arithmetic.rounding import EPSILON
+from solvers.arithmetic.rounding import EPSILON, UNDERFLOW
+from solvers.lipschitz.bounds.lengths import length_of
 
 __all__ = ["best_margin", "proved_maximum", "solve_program"]
 
@@ -137,7 +138,7 @@ def solve_program(c, a, b, low, high, most, x, y, stop):  # type: ignore[no-unty
 
 @compiled
 def proved_maximum(c, offset, a, b, errors, low, high, y):  # type: ignore[no-untyped-def]
-    """An upper bound of c x + offset over the program's points, from multipliers y >= 0; rounded upward.
+    """An upper bound of c x + offset over the program's points, from multipliers y >= 0; rounded upward, inf for NaN.
 
     Args:
         errors: (m,): how far the rows may be from the true functions anywhere in the box.
@@ -149,6 +150,7 @@ def proved_maximum(c, offset, a, b, errors, low, high, y):  # type: ignore[no-un
             total += y[i] * b[i]
             size += y[i] * abs(b[i])
             total += y[i] * errors[i]
+            size += UNDERFLOW
     for j in range(k):
         slope, spread = c[j], abs(c[j])
         for i in range(m):
@@ -157,7 +159,20 @@ def proved_maximum(c, offset, a, b, errors, low, high, y):  # type: ignore[no-un
                 spread += abs(y[i] * a[i, j])
         total += slope * high[j] if slope > 0.0 else slope * low[j]
         size += spread * max(abs(low[j]), abs(high[j]))
-    return total + (m + k + 8) * 2.0 * EPSILON * size
+    if size > 0.0:
+        total += (m + k + 8) * 2.0 * EPSILON * size + UNDERFLOW
+    return total if total == total else np.inf
+
+
+@compiled
+def _row_length(a, i):  # type: ignore[no-untyped-def]
+    """||a_i||_2, above 0."""
+    total = 0.0
+    for j in range(a.shape[1]):
+        total += a[i, j] * a[i, j]
+    if 1e-280 < total < 1e280:
+        return np.sqrt(total)
+    return max(length_of(a[i], 2.0), 1e-300)
 
 
 @compiled
@@ -177,10 +192,7 @@ def best_margin(a, b, errors, low, high, cap, x, y, stop):  # type: ignore[no-un
     lengths = np.empty(m)
     deepest = cap
     for i in range(m):
-        total = 0.0
-        for j in range(k):
-            total += a[i, j] * a[i, j]
-        lengths[i] = max(np.sqrt(total), 1e-300)
+        lengths[i] = _row_length(a, i)
         least = b[i] / lengths[i]
         for j in range(k):
             rows[i, j] = a[i, j] / lengths[i]

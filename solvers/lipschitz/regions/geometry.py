@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.compiled import compiled
 from solvers.arithmetic.norms import FloatArray
-from solvers.arithmetic.rounding import EPSILON
+from solvers.arithmetic.rounding import EPSILON, UNDERFLOW
 
 __all__ = [
     "DOUBT",
@@ -138,7 +138,7 @@ def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
     for i in range(count):
         rows[k, i] = bias[i]  # on the first layer
         sizes[i] = abs(bias[i])
-        errors[i] = 0.0
+        errors[i] = UNDERFLOW
         lengths[i] = 0.0
     if m == 0:
         for t in range(k):
@@ -181,7 +181,7 @@ def compose(net, cell, m, signs):  # type: ignore[no-untyped-def]
     unit = (used + 8) * EPSILON
     for i in range(count):
         sizes[i] *= 1.01
-        errors[i] = 1.01 * errors[i] + unit * sizes[i]
+        errors[i] = 1.01 * errors[i] + unit * sizes[i] + UNDERFLOW
     for t in range(k):
         for i in range(count):
             lengths[i] += abs(rows[t, i])
@@ -200,7 +200,7 @@ def sign_by_structure(net, cell, m, i, mask, signs):  # type: ignore[no-untyped-
         signs: (L, n): of the cell; complete below layer m.
     """
     if m == 0:
-        return 0 if cell.sizes[m, i] == 0.0 else DOUBT
+        return 0 if cell.sizes[m, i] == 0.0 and cell.lengths[m, i] == 0.0 else DOUBT
     bias = net.biases[m, i]
     if net.t_facet >= 0 and (mask[net.t_facet >> 6] >> np.uint64(net.t_facet & 63)) & _ONE != _ZERO:
         bias = 0.0  # it is multiplied by t

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.threads import spread
 from solvers.lipschitz.bounds.exact_patterns import empty_by_exact_multipliers, exact_affine_rows
 from solvers.lipschitz.bounds.interiors import deep_point
@@ -185,7 +185,7 @@ def _examine_node(
         if margin > THIN:
             point = deepest
             gradient = gradient_at(k.weights, k.biases, k.widths, k.output, k.inputs, point)
-            if np.linalg.norm(gradient, k.q) > incumbent:
+            if vector_norm(gradient, k.q) > incumbent:
                 found.candidates.append((node.piece, point))
         else:
             found.thin += 1

@@ -75,7 +75,8 @@ def shallow_form(network: ReluNetwork, domain: Domain) -> ShallowNetwork:
     buckets: dict[tuple[float, ...], list[int]] = {}
     for j in np.flatnonzero(w.any(axis=1)):
         pivot = int(np.flatnonzero(w[j])[0])
-        key = (*(w[j] / w[j, pivot] + 0.0).tolist(), float(b[j] / w[j, pivot] + 0.0))
+        with np.errstate(over="ignore", under="ignore"):  # rows that are told apart below all the same
+            key = (*(w[j] / w[j, pivot] + 0.0).tolist(), float(b[j] / w[j, pivot] + 0.0))
         bucket = buckets.setdefault(key, [])
         same = next((h for h in bucket if _same_hyperplane(w, b, first[h], int(j), pivot)), None)
         if same is None:

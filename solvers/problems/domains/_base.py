@@ -72,6 +72,14 @@ class Domain(abc.ABC):
         """Points of shape (..., d), those outside moved to the boundary."""
 
     @abc.abstractmethod
+    def scaled(self, power: int) -> Self:
+        """All points times 2^power, exactly.
+
+        Raises:
+            UnsupportedProblemError: float64 does not hold them.
+        """
+
+    @abc.abstractmethod
     def draw(self, count: int, rng: np.random.Generator) -> FloatArray:
         """Uniform points of a bounded domain; shape (count, d).
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from solvers.arithmetic.norms import FloatArray
-from solvers.errors import InputError
+from solvers.errors import InputError, UnsupportedProblemError
 from solvers.problems.domains._base import Domain
 
 __all__ = ["Box"]
@@ -89,6 +89,16 @@ class Box(Domain):
 
     def nearest(self, points: FloatArray) -> FloatArray:
         return np.clip(points, self.lower, self.upper)
+
+    def scaled(self, power: int) -> Self:
+        with np.errstate(over="ignore", under="ignore"):
+            low, high = np.ldexp(self.lower, power), np.ldexp(self.upper, power)
+            exact = np.isfinite([low, high]).all() and (np.ldexp(low, -power) == self.lower).all()
+            if not (exact and (np.ldexp(high, -power) == self.upper).all()):
+                raise UnsupportedProblemError(
+                    "the sides of the box differ by more than float64 can hold side by side: move its corners closer"
+                )
+        return type(self)(low, high)
 
     def draw(self, count: int, rng: np.random.Generator) -> FloatArray:
         return rng.uniform(self.lower, self.upper, (count, self.dimension))

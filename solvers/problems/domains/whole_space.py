@@ -50,6 +50,9 @@ class WholeSpace(Domain):
     def nearest(self, points: FloatArray) -> FloatArray:
         return points
 
+    def scaled(self, power: int) -> Self:
+        return self
+
     def draw(self, count: int, rng: np.random.Generator) -> FloatArray:
         raise ValueError("all of R^d has no uniform law")
 
