@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import enum
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -97,7 +98,12 @@ class AbstractLipschitzSolver(abc.ABC):
         ]
         for problem, answer in zip(problems, answers, strict=True):
             self._check(problem, answer, limits)
-        return answers
+        # What a method does not explain itself, its status does.
+        open_ones = (answer.status is not Status.EXACT and not answer.reason for answer in answers)
+        return [
+            replace(answer, reason=answer.status.advice) if unexplained else answer
+            for answer, unexplained in zip(answers, open_ones, strict=True)
+        ]
 
     def _solve_batch(
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -100,6 +100,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             incumbent.witness,
             certificate,
             {**stats, "wall_seconds": deadline.elapsed},
+            _trouble(stats) if status is Status.NUMERICAL_TROUBLE else "",
         )
 
     def _search(
@@ -150,6 +151,15 @@ class BranchAndBound(AbstractLipschitzSolver):
         if self.certified:
             stats["certified"] = float(certificate is not None)
         return upper, finished, stats, certificate
+
+
+def _trouble(stats: Mapping[str, float]) -> str:
+    """Why a search that came to its end left the bounds apart."""
+    leaves = int(stats.get("unsettled_leaves", 0))
+    if leaves:
+        which = "1 linear region has" if leaves == 1 else f"{leaves} linear regions have"
+        return f"{which} neither a float64 point that proves the gradient nor a proof that it is empty"
+    return "rounding of gradients that are multiplied out in float64 is wider than the gap asked for"
 
 
 @contextlib.contextmanager

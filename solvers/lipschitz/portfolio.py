@@ -22,6 +22,8 @@ __all__ = ["Portfolio"]
 # Without a time limit a method ends after so many seconds for each problem, compilation not counted: `auto` never
 # hangs.
 PATIENCE = 300.0
+# Of a method that is asked for a second opinion only, because rounding stopped another one.
+MORE_PATIENCE = 30.0
 # Of the time left, what goes to a method that another one can follow.
 FIRST_SHARE = 0.6
 
@@ -67,7 +69,27 @@ class Portfolio(AbstractLipschitzSolver):
                 for i, answer in zip(mine, answers, strict=True):
                     found[i].append(answer)
                 waiting = [i for i in waiting if i not in mine]
+        for i, (problem, rng) in enumerate(zip(problems, rngs, strict=True)):
+            self._ask_others(problem, budget, deadline, rng, found[i])
         return [self._combined(*of, budget) for of in zip(problems, choices, found, strict=True)]
+
+    def _ask_others(
+        self,
+        problem: LipschitzProblem,
+        budget: Budget,
+        deadline: Deadline,
+        rng: np.random.Generator,
+        answers: list[LipschitzBounds],
+    ) -> None:
+        """Where rounding stopped the methods that were chosen, the exact ones that were not: they round elsewhere."""
+        asked = {answer.method for answer in answers}
+        for member in self.members:
+            troubled = any(answer.status is Status.NUMERICAL_TROUBLE for answer in answers)
+            if not troubled or deadline.is_over or self._settled(answers, budget):
+                return
+            if member.exact and member.name not in asked and member.refuses(problem) is None:
+                left = budget.within(min(deadline.remaining, MORE_PATIENCE))
+                answers.append(member.solve(problem, budget=left, rng=rng))
 
     def _choice(self, problem: LipschitzProblem) -> Choice:
         size = size_of(problem)
@@ -95,8 +117,9 @@ class Portfolio(AbstractLipschitzSolver):
         if closed:
             status, reason = Status.EXACT, high.reason
         else:
-            status = answers[-1].status if choice.exact else Status.BOUNDED
-            reason = choice.reason or high.reason
+            troubled = [answer for answer in answers if answer.status is Status.NUMERICAL_TROUBLE]
+            status = (troubled or answers)[-1].status if choice.exact else Status.BOUNDED
+            reason = choice.reason or (f"{troubled[-1].method}: {troubled[-1].reason}" if troubled else high.reason)
             if status is Status.BUDGET_SPENT and math.isinf(budget.seconds) and budget.nodes is None:
                 reason = f"without a time limit a method is given up after {PATIENCE:g} s: --time-limit allows more"
         stats = {**low.stats, **high.stats, "wall_seconds": 0.0}

@@ -118,7 +118,7 @@ class LipschitzBounds:
         upper: proved; inf without a proof.
         witness: None when nothing better than 0 was found.
         stats: numbers about the solve: nodes, subsets, wall_seconds (its share, where one pass answered several).
-        reason: why the method did not do more than it did; empty where nothing is left to wish for.
+        reason: why the method did not do more than it did; never empty where the status is not EXACT.
     """
 
     lower: float

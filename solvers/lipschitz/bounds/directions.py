@@ -37,7 +37,8 @@ def dual_directions(network: ReluNetwork, q: float, floor: float = -np.inf) -> F
         return None
     if network.depth == 1 and d <= MOST_SCREENED and floor > 0:
         reach = network.weights[0] * network.weights[1].T
-        kept = _far_reaching(np.ascontiguousarray(reach), floor * (1 - 1e-9), MOST_KEPT)
+        drift = 1e-12 * float(np.abs(reach).sum())
+        kept = _far_reaching(np.ascontiguousarray(reach), floor * (1 - 1e-9) - drift, MOST_KEPT)
         if len(kept) <= MOST_KEPT:
             return _signs(kept, d)
     if d <= MOST_SIGNED:
@@ -54,7 +55,8 @@ def _signs(indices: np.ndarray, d: int) -> FloatArray:
 def _far_reaching(reach, floor, most):  # type: ignore[no-untyped-def]
     """Sign vectors c (as bits, the last one +1) with sum_j (<r_j, c>)_+ or sum_j (-<r_j, c>)_+ above the floor.
 
-    Gray code: one sign changes at a time. Sums start anew every 1024 steps, so their drift stays below 1e-11.
+    Gray code: one sign changes at a time. Sums start anew every 1024 steps, so their drift stays below 1e-12 of the sum
+    of all sizes.
     """
     n, d = reach.shape
     found = np.empty(most + 1, dtype=np.int64)

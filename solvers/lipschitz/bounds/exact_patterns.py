@@ -6,6 +6,8 @@ patterns that are feasible on a set without interior. Float64 sees a margin of a
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -13,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
-from solvers.arithmetic.rationals import DyadicArray
+from solvers.arithmetic.rationals import DyadicArray, norm_above
 from solvers.networks.relu import ReluNetwork
 
-__all__ = ["empty_by_exact_multipliers", "exact_affine_rows", "parallel_rows"]
+__all__ = ["empty_by_exact_multipliers", "exact_affine_rows", "exact_length", "parallel_rows"]
 
 # Multiplications that one exact evaluation may take.
 MOST_EXACT = 500_000
@@ -43,6 +45,12 @@ def parallel_rows(w: FloatArray, b: FloatArray) -> tuple[NDArray[np.int64], NDAr
     return heads, turns
 
 
+@functools.lru_cache(maxsize=4)
+def _exact_layers(network: ReluNetwork) -> tuple[list[DyadicArray], list[DyadicArray]]:
+    """Weights and biases (n, 1) of all layers; a search asks for those of the same few pieces again and again."""
+    return [DyadicArray.of(w) for w in network.weights], [DyadicArray.of(b[:, None]) for b in network.biases]
+
+
 def exact_affine_rows(network: ReluNetwork, signs: NDArray[np.int8], layer: int) -> list[list[list[Fraction]]] | None:
     """Pre-activations of layers 0..layer as exact affine functions, all earlier layers decided.
 
@@ -53,17 +61,41 @@ def exact_affine_rows(network: ReluNetwork, signs: NDArray[np.int8], layer: int)
     if (k + 1) * sum(w.size for w in network.weights[: layer + 1]) > MOST_EXACT:
         return None
     # One column more carries the constant.
+    weights, biases = _exact_layers(network)
     current = DyadicArray.of(np.eye(k, k + 1))
     found = []
     for m in range(layer + 1):
-        constant = np.zeros((network.widths[m], k + 1))
-        constant[:, k] = network.biases[m]
-        values = (DyadicArray.of(network.weights[m]) @ current) + DyadicArray.of(constant)
+        constant = np.zeros((network.widths[m], k + 1), dtype=object)
+        constant[:, k:] = biases[m].integers
+        values = (weights[m] @ current) + DyadicArray(constant, biases[m].shift)
         flat = values.fractions()
         found.append([flat[i * (k + 1) : (i + 1) * (k + 1)] for i in range(network.widths[m])])
         if m < layer:
             current = values.keep(signs[m, : network.widths[m]] > 0)
     return found
+
+
+def exact_length(network: ReluNetwork, inputs: FloatArray, signs: NDArray[np.int8], q: float) -> float | None:
+    """The length in l_q of the gradient of a full pattern, rounded upward; exactly 0 where it vanishes.
+
+    Args:
+        inputs: (n_1, d), in the place of the first weights.
+    Returns:
+        None where the network is too large for that.
+    """
+    if inputs.size + sum(w.size for w in network.weights[1:-1]) > MOST_EXACT:
+        return None
+    weights, _ = _exact_layers(network)
+    row = weights[-1]
+    for m in range(network.depth - 1, -1, -1):
+        active = signs[m, : network.widths[m]] > 0
+        if m:
+            row = DyadicArray(row.integers * active.astype(int).astype(object), row.shift) @ weights[m]
+        else:
+            row = DyadicArray(row.integers[:, active], row.shift) @ DyadicArray.of(inputs[active])
+    length = norm_above(row.fractions(), q)
+    nearest = float(length)
+    return nearest if nearest >= length else math.nextafter(nearest, math.inf)
 
 
 def empty_by_exact_multipliers(
@@ -79,8 +111,9 @@ def empty_by_exact_multipliers(
         positive while the others are. None if there is no such proof on the rows whose approximate multipliers are
         positive, with slopes of y A that vanish where they nearly do.
     """
-    top = max(multipliers, default=0.0)
-    support = [i for i, y in enumerate(multipliers) if y > 1e-7 * top]
+    # Of a row scaled by a factor the multiplier is scaled by its inverse, so that it counts times the size of the row.
+    weights = [y * max(abs(float(v)) for v in row) if y > 0 else 0.0 for y, row in zip(multipliers, rows, strict=True)]
+    support = [i for i, weight in enumerate(weights) if weight > 1e-7 * max(weights)]
     if not support:
         return None
     k = len(low)

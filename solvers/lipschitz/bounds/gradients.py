@@ -21,10 +21,47 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
+from solvers.arithmetic.rounding import EPSILON, UNDERFLOW
 from solvers.lipschitz.bounds.lengths import dominated_length, length_of, unit_of
 from solvers.lipschitz.bounds.ranges import carry_forward, pull_back
 
-__all__ = ["gradient_bound", "gradient_of"]
+__all__ = ["gradient_bound", "gradient_of", "node_slack"]
+
+# Rounding of a gradient, relative to the floor, up to which the bound of the whole piece is as good as a node's own.
+NEGLIGIBLE = 1e-9
+
+
+@compiled
+def node_slack(k, signs, floor):  # type: ignore[no-untyped-def]
+    """Bound on the rounding of everything that is computed of the gradients of a node, in l_q.
+
+    `k.slack`, four times `witnesses.rounding_slack`, holds for every pattern. Where that is too much, its product
+    |W_L| ... |W_0| is taken over the neurons that may be active in the node alone: what inactive ones add is exactly 0
+    in rows, ranges and gradients alike, so all that is rounded are sums along paths through the others.
+
+    Args:
+        k: KernelArrays.
+        signs: (L, n); floor: what bounds are compared with.
+    """
+    if k.slack <= NEGLIGIBLE * floor:
+        return k.slack
+    depth, d = len(k.widths), k.inputs.shape[1]
+    sizes, terms = np.abs(k.output), float(depth + d + 2)
+    for m in range(depth - 1, -1, -1):
+        following = np.zeros(len(sizes) if m > 0 else d)
+        for i in range(k.widths[m]):
+            if signs[m, i] < 0:
+                continue
+            terms += 1.0
+            if m > 0:
+                for j in range(k.widths[m - 1]):
+                    following[j] += sizes[i] * abs(k.weights[m, i, j])
+            else:
+                for t in range(d):
+                    following[t] += sizes[i] * abs(k.inputs[i, t])
+        sizes = following
+    length = length_of(sizes, k.q)
+    return min(k.slack, 8.0 * EPSILON * terms * length + UNDERFLOW) if length > 0.0 else 0.0
 
 
 @compiled

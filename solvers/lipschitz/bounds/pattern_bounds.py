@@ -11,15 +11,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.arithmetic.norms import FloatArray
 from solvers.errors import SoundnessError
-from solvers.lipschitz.bounds.exact_patterns import exact_affine_rows
-from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of
+from solvers.lipschitz.bounds.exact_patterns import exact_affine_rows, exact_length
+from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of, node_slack
+from solvers.lipschitz.bounds.lengths import length_of
 from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
-from solvers.networks.relu import ReluNetwork
 
-__all__ = ["Constant", "Settled", "WholePiece", "bound_gradients", "bound_piece", "settle"]
+__all__ = ["Constant", "Settled", "WholePiece", "bound_gradients", "bound_piece", "longest_of_pattern", "settle"]
+
+# Rounding of a gradient, relative to its length, from which exact arithmetic computes it.
+ROUGH = 1e-11
 
 
 class Constant(NamedTuple):
@@ -142,28 +145,25 @@ def bound_gradients(
     """
     k = p.kernel
     if first == p.depth:
-        return _length_of_gradient(p, signs), chosen, (first, -1, 1)
+        return longest_of_pattern(p, signs, floor), chosen, (first, -1, 1)
+    rounding = float(node_slack(k, signs, floor))
     left = chosen.astype(np.int64)
     bound, count, neuron, prefer = gradient_bound(
         k.weights, k.widths, k.output, k.inputs, first, signs, k.directions, k.along_inputs, left, len(left), k.q,
-        k.dual, floor - k.slack,
+        k.dual, floor - rounding,
     )  # fmt: skip
-    return bound + k.slack, left[:count].astype(np.int32), (first, int(neuron), int(prefer))
+    return bound + rounding, left[:count].astype(np.int32), (first, int(neuron), int(prefer))
 
 
-def _length_of_gradient(p: PieceArrays, signs: NDArray[np.int8]) -> float:
-    """The length of the one gradient of a full pattern, rounded upward; exactly 0 where it vanishes."""
+def longest_of_pattern(p: PieceArrays, signs: NDArray[np.int8], floor: float) -> float:
+    """The length of the one gradient of a full pattern, rounded upward.
+
+    In exact arithmetic where rounding decides whether it reaches the floor, or is no small part of it.
+    """
     k = p.kernel
-    gradient = gradient_of(k.weights, k.widths, k.output, k.inputs, signs)
-    length = float(vector_norm(gradient, k.q)) * (1 + 1e-14) + k.slack
-    if length <= 4 * k.slack:
-        rows = exact_affine_rows(_gradient_network(p), signs, p.depth)
-        if rows is not None and not any(rows[-1][0][:-1]):
-            return 0.0
-    return length
-
-
-def _gradient_network(p: PieceArrays) -> ReluNetwork:
-    """The piece's network on the inputs along which gradients are taken, its output as one more layer."""
-    network = p.network
-    return ReluNetwork((p.kernel.inputs, *network.weights[1:], np.ones((1, 1))), (*network.biases, np.zeros(1)))
+    rounding = float(node_slack(k, signs, floor))
+    length = float(length_of(gradient_of(k.weights, k.widths, k.output, k.inputs, signs), k.q)) * (1 + 1e-14)
+    if length + rounding > floor and (length <= floor + 3 * rounding or rounding > ROUGH * length):
+        exact = exact_length(p.network, k.inputs, signs, k.q)
+        return length + rounding if exact is None else min(length + rounding, exact)
+    return length + rounding

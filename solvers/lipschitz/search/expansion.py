@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.threads import spread
+from solvers.lipschitz.bounds.exact_interiors import point_or_proof
 from solvers.lipschitz.bounds.exact_patterns import empty_by_exact_multipliers, exact_affine_rows
 from solvers.lipschitz.bounds.interiors import deep_point
-from solvers.lipschitz.bounds.pattern_bounds import bound_gradients, settle
+from solvers.lipschitz.bounds.pattern_bounds import bound_gradients, longest_of_pattern, settle
 from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED
 from solvers.lipschitz.search.node_kernels import gather_rows, gradient_at, is_inside
@@ -106,6 +107,8 @@ def expand(
         for child in _unpacked(node.piece, slice(None, bottom - 1 if bottom else None, -1), shared, *delicate):
             if child.split[0] < 0 and not p.kernel.stop[0]:
                 _examine_node(p, child, floor, incumbent, keep, found, tightened=True)
+            elif child.split[0] == p.depth:
+                found.nodes.append(replace(child, bound=min(child.bound, longest_of_pattern(p, child.signs, floor))))
             else:
                 found.nodes.append(child)
     return found
@@ -189,23 +192,39 @@ def _examine_node(
                 found.candidates.append((node.piece, point))
         else:
             found.thin += 1
-            exact = _exactly_empty(p, node.signs, first, places, y) if math.isfinite(margin) else None
-            if exact is not None:
-                done(Leaf.exact(tuple(path), [(rows[r], value) for r, value in exact]))
+            proof, inside = _exact_interior(p, node.signs, first, places, y)
+            if proof is not None:
+                done(Leaf.exact(tuple(path), [(layer * n + i, value) for (layer, i), value in proof]))
                 return
             point = np.full(len(k.low), np.nan)
+            if inside is not None and first == p.depth:
+                point = inside
+            elif inside is not None:
+                found.candidates.append((node.piece, inside))
     found.nodes.append(replace(node, bound=bound, point=point, chosen=chosen, split=split, path=tuple(path)))
 
 
-def _exactly_empty(
+def _exact_interior(
     p: PieceArrays, signs: NDArray[np.int8], first: int, places: NDArray[np.int64], y: FloatArray
-) -> list[tuple[int, Fraction]] | None:
-    """Exact multipliers that show a node to have no interior; None where there are none."""
+) -> tuple[list[tuple[tuple[int, int], Fraction]] | None, FloatArray | None]:
+    """Exact multipliers, by layer and neuron, that show a node to have no interior; or the float64 point nearest to one
+    that is strictly inside. Neither where the network is too large.
+
+    Args:
+        places: rows of the node, as from `gather_rows`; y: their multipliers, nearly.
+    """
     rows = exact_affine_rows(p.network, signs, min(first, p.depth - 1))
     if rows is None:
-        return None
-    exact = []
-    for layer, neuron in places:
-        row = rows[layer][neuron]
-        exact.append(row if signs[layer, neuron] > 0 else [-value for value in row])
-    return empty_by_exact_multipliers(exact, p.kernel.low, p.kernel.high, y.tolist())
+        return None, None
+    where = [(int(m), int(i)) for m, i in places]
+    rest = [(m, i) for m in range(len(rows)) for i in range(len(rows[m])) if signs[m, i]]
+    where += sorted(set(rest) - set(where))
+    exact = [rows[m][i] if signs[m, i] > 0 else [-value for value in rows[m][i]] for m, i in where]
+    low, high = p.kernel.low, p.kernel.high
+    proof = empty_by_exact_multipliers(exact[: len(places)], low, high, y.tolist()) if np.isfinite(y).all() else None
+    inside = None
+    if proof is None:
+        start = [r for r in range(len(places)) if y[r] > 0]
+        inside, proof = point_or_proof(exact, low, high, start)
+    found = None if proof is None else [(where[r], value) for r, value in proof]
+    return found, None if inside is None else np.array([float(v) for v in inside])

@@ -30,6 +30,9 @@ __all__ = ["Frontier", "Incumbent"]
 
 # Of a certified bound: room for a checker that rounds in another order than the search.
 ROOM = 1e-11
+# Of the lower bound: the most that the floor lies above it for rounding, so that ties are not split to their leaves;
+# the first where the gap that is asked for is at least four times as wide.
+MOST_ROOM, LEAST_ROOM = 4e-9, 1e-10
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +67,8 @@ class Frontier:
         self._gap = budget.relative_gap if budget.relative_gap > 1e-6 else 1e-11
         self._depth = problem.network.depth
         self._slack = rounding_slack(problem.network, problem.dual_p)
+        # Of a deep network, that product over all neurons is more than the answer; its nodes have bounds of their own.
+        self._room = min(MOST_ROOM, max(0.25 * budget.relative_gap, LEAST_ROOM))
         self._pieces: list[BoundedPiece] = []
         self._proofs = Proofs() if certified else None
         self._queue: list[tuple[float, int, Node]] = []
@@ -89,7 +94,8 @@ class Frontier:
         """Nodes with bounds up to here are of no interest."""
         if self.incumbent.witness is None:
             return 0.0
-        return self.incumbent.lower * (1 + self._gap) + 16 * self._slack
+        lower = self.incumbent.lower
+        return lower * (1 + self._gap) + min(16 * self._slack, self._room * lower)
 
     @property
     def upper(self) -> float:

@@ -1,7 +1,7 @@
 """Compiled depth-first search below one node of branch and bound: a pure function, free of queues, clocks and Python.
 
-A node that float64 cannot settle (no interior wider than rounding, a pre-activation whose slope may be zero) is handed
-back untouched, for exact arithmetic to look at.
+A node that float64 cannot settle (no interior wider than rounding, a pre-activation whose slope may be zero, one
+gradient that rounding cannot tell from the floor) is handed back untouched, for exact arithmetic to look at.
 
 `search_subtree` and `_examine` are long on purpose: parts of them would take nearly all of their two dozen variables as
 arguments, and numba compiles every such function anew.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.arithmetic.compiled import compiled
-from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of
+from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of, node_slack
 from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.lengths import length_of
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
@@ -86,21 +86,22 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
             if keep:
                 _enter_leaf(log, path, length, none, nothing, no_rows, n, no_split, no)
             return OVER, bound, left, first, neuron, prefer, has_point, length
+        rounding = node_slack(k, signs, floor)
         if first < depth:
             flat = np.empty(n, dtype=np.int64)
             if flat_rows(k.widths, first, k.low, k.high, signs, below, errors, flat) > 0:
                 return DELICATE, bound, left, first, neuron, prefer, has_point, length
             now, left, neuron, prefer = gradient_bound(
                 k.weights, k.widths, k.output, k.inputs, first, signs, k.directions, k.along_inputs,
-                chosen, left, k.q, k.dual, floor - k.slack,
+                chosen, left, k.q, k.dual, floor - rounding,
             )  # fmt: skip
-            bound = min(bound, now + k.slack)
+            bound = min(bound, now + rounding)
         else:
             gradient = gradient_of(k.weights, k.widths, k.output, k.inputs, signs)
-            exact = length_of(gradient, k.q) * (1.0 + 1e-14) + k.slack
-            if floor < exact <= 4.0 * k.slack:
+            now = length_of(gradient, k.q) * (1.0 + 1e-14)
+            if now + rounding > floor >= now - 3.0 * rounding:
                 return DELICATE, bound, left, first, neuron, prefer, has_point, length
-            bound = min(bound, exact)
+            bound = min(bound, now + rounding)
         if bound <= floor:
             tally[0] = max(tally[0], bound)
             if keep:

@@ -109,3 +109,13 @@ def test_the_shares_of_a_pass_add_up_to_its_seconds(name: str) -> None:
         answers = solver.solve_batch([*some, some[0]])  # one question twice
     # The clock's first look is the start of the batch.
     assert math.fsum(answer.stats["wall_seconds"] for answer in answers) == pytest.approx(clock.now - 1, rel=1e-12)
+
+
+@methods
+@pytest.mark.parametrize("limits", [Budget(), Budget(nodes=0), Budget(seconds=0.0), Budget(relative_gap=0.0)], ids=str)
+def test_what_is_not_exact_has_a_reason(solver: AbstractLipschitzSolver, limits: Budget) -> None:
+    for instance in ALL[:8]:
+        for problem in problems(instance)[::2]:
+            if solver.refuses(problem) is None:
+                answer = solver.solve(problem, budget=limits)
+                assert answer.status is Status.EXACT or answer.reason

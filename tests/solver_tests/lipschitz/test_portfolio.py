@@ -14,6 +14,7 @@ from numba.core import event
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.portfolio import FIRST_SHARE, PATIENCE, Portfolio
 from solvers.lipschitz.propagation import undecided_neurons
+from solvers.lipschitz.region_enumeration import RegionEnumeration
 from solvers.lipschitz.shallow import certificates as cell_certificates
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
@@ -189,3 +190,27 @@ def test_a_method_that_overruns_leaves_the_next_one_no_time(monkeypatch: pytest.
     answer = portfolio.solve(problem([2, 5, 4, 1]), budget=Budget(seconds=1000.0))
     assert [seconds for _, _, seconds in asked] == [1000.0 * FIRST_SHARE, 0.0]
     assert answer.status is Status.BUDGET_SPENT
+
+
+@dataclass(frozen=True)
+class Stopped(AbstractLipschitzSolver):
+    """Stands in for an exact method that rounding stops."""
+
+    name: ClassVar[str] = "branch-and-bound"
+    summary: ClassVar[str] = "for tests"
+    gives: ClassVar[Gives] = Gives.UPPER
+    exact: ClassVar[bool] = True
+    domains: ClassVar[tuple[type[Domain], ...]] = (WholeSpace, Box)
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        return LipschitzBounds(0.0, 1e9, Status.NUMERICAL_TROUBLE, self.name, problem.p, problem.domain)
+
+
+def test_auto_asks_the_other_exact_method_before_it_reports_trouble() -> None:
+    question = LipschitzProblem(gaussian_network([5, 4, 4, 1], np.random.default_rng(0), 0.3), 2.0, Box.cube(5))
+    alone = Portfolio((Stopped(),)).solve(question)
+    assert alone.status is Status.NUMERICAL_TROUBLE
+    assert alone.reason.startswith("branch-and-bound: ")
+    both = Portfolio((RegionEnumeration(), Stopped())).solve(question)
+    assert (both.status, both.method) == (Status.EXACT, "region-enumeration")
+    assert {"branch_and_bound_seconds", "region_enumeration_seconds"} <= set(both.stats)
