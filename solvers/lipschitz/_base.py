@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from solvers.errors import SoundnessError, UnsupportedProblemError
+from solvers.lipschitz.shared_exponents import share_between_exponents
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain
 from solvers.problems.questions import LipschitzProblem
@@ -69,6 +70,9 @@ class AbstractLipschitzSolver(abc.ABC):
     ) -> list[LipschitzBounds]:
         """Bound many problems; each answer is the one that the problem would get alone, bit for bit.
 
+        Statistics rest on that: a trial's result does not depend on its batch. `solve_together` lets the problems help
+        each other.
+
         Problems that share a network object and a domain (one for each p) and networks of one shape are computed
         together by the methods that can.
 
@@ -92,6 +96,27 @@ class AbstractLipschitzSolver(abc.ABC):
         for problem, answer in zip(problems, answers, strict=True):
             self._check(problem, answer, limits)
         return answers
+
+    def solve_together(
+        self,
+        problems: Sequence[LipschitzProblem],
+        *,
+        budget: Budget | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+    ) -> list[LipschitzBounds]:
+        """Bound many problems, and let what is found for one p count for every other of the same network and domain.
+
+        An answer holds what `solve_batch` says at least; among those to one network object and domain, bounds never
+        fall in p, apart from upper ones that have a certificate. `method` names those whose bounds are in an answer.
+
+        Args and errors: as for `solve_batch`.
+        """
+        answers = self.solve_batch(problems, budget=budget, rngs=rngs)
+        limits = Budget() if budget is None else budget
+        shared = share_between_exponents(problems, answers, limits)
+        for problem, answer in zip(problems, shared, strict=True):
+            self._check(problem, answer, limits)
+        return shared
 
     def _solve_batch(
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
