@@ -10,11 +10,11 @@ from typing import ClassVar, Self
 import numpy as np
 
 from solvers.errors import SoundnessError, UnsupportedProblemError
-from solvers.lipschitz.shared_exponents import share_between_exponents
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
+from solvers.problems.shared_exponents import share_between_exponents
 
 __all__ = ["AbstractLipschitzSolver", "Gives"]
 

@@ -18,12 +18,15 @@ from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern, LinearRegion, pattern_at
 from solvers.problems.results import Witness
 
-__all__ = ["exact_gradient", "gradients_at", "rounding_slack", "witness_bound", "witness_bounds"]
+__all__ = ["SEARCH_ENOUGH", "exact_gradient", "gradients_at", "rounding_slack", "witness_bound", "witness_bounds"]
 
 # Multiplications up to which a point too close to a kink for float64 is looked at in exact arithmetic.
 MOST_EXACT = 200_000
 # Share of a gradient's length that float64's error bound may take before more digits are worth their time.
 FLOAT_ENOUGH = 9e-13
+# The same while a search goes on: far below the gaps that are asked for, so that small networks of a few layers cost
+# no more than float64.
+SEARCH_ENOUGH = 1e-9
 
 
 def gradients_at(network: ReluNetwork, points: FloatArray) -> FloatArray:
@@ -35,43 +38,56 @@ def gradients_at(network: ReluNetwork, points: FloatArray) -> FloatArray:
     return np.array(rows)
 
 
-def rounding_slack(network: ReluNetwork, q: float) -> float:
+def rounding_slack(network: ReluNetwork, q: float, pattern: ActivationPattern | None = None) -> float:
     """Bound on the error in l_q of a gradient multiplied out in float64, whatever the order of additions.
 
+    Args:
+        pattern: of the gradient in question; any when left out. Silent neurons add zeros, which are not rounded.
     Source: [Hig02, section 3.5]: a product of L + 1 matrices has an entrywise error below
     (sum of inner dimensions + L) u |W_L| ... |W_0|.
     """
     product = np.abs(network.weights[-1])
     terms = network.depth + 2
-    for w in reversed(network.weights[:-1]):
+    for k in reversed(range(network.depth)):
+        w = network.weights[k]
+        if pattern is not None:
+            product = product * pattern[k]
         product = product @ np.abs(w)
-        terms += w.shape[0]
+        terms += w.shape[0] if pattern is None else int(np.count_nonzero(pattern[k]))
     return float(vector_norm(product[0], q)) * terms * (2 * EPSILON)
 
 
-def witness_bound(problem: LipschitzProblem, point: FloatArray) -> tuple[float, Witness | None]:
+def witness_bound(
+    problem: LipschitzProblem, point: FloatArray, enough: float = FLOAT_ENOUGH
+) -> tuple[float, Witness | None]:
     """The lower bound that a point of shape (d,) proves, rounded downward; see `witness_bounds`."""
-    return witness_bounds(problem, np.asarray(point)[None, :])[0]
+    return witness_bounds(problem, np.asarray(point)[None, :], enough)[0]
 
 
-def witness_bounds(problem: LipschitzProblem, points: FloatArray) -> list[tuple[float, Witness | None]]:
+def witness_bounds(
+    problem: LipschitzProblem, points: FloatArray, enough: float = FLOAT_ENOUGH
+) -> list[tuple[float, Witness | None]]:
     """The lower bounds that points of shape (count, d) prove, rounded downward.
 
+    Args:
+        enough: share of its length by which a bound may stay below a gradient for the sake of speed.
     Returns:
         For every point (0, None) unless it is proved to lie strictly inside the domain and strictly inside its linear
         region: by a running error bound on every pre-activation in float64, then, where that leaves a sign open or the
-        gradient more than `FLOAT_ENOUGH` from exact, with more digits, and in rational arithmetic where the network is
-        small.
+        gradient more than `enough` from exact, with more digits, and in rational arithmetic where the network is small.
     """
     network, q = problem.network, problem.dual_p
     found: list[tuple[float, Witness | None]] = [(0.0, None)] * len(points)
     slack = rounding_slack(network, q)
     inside = [k for k, x in enumerate(points) if np.isfinite(x).all() and problem.domain.strictly_contains(x)]
-    # Of many points, those with gradients too short for float64 need not be tried in it one by one.
+    # Of many points, those with gradients too short for float64 need not be tried in it one by one. With about half
+    # of the neurons live in each layer, the bound for one pattern is 2^(L + 1) times less than that for any.
     short: set[int] = set()
     if len(inside) > 1:
         lengths = vector_norm(gradients_at(network, points[inside]), q)
-        short = {k for k, length in zip(inside, lengths, strict=True) if slack > 2 * FLOAT_ENOUGH * length}
+        short = {
+            k for k, length in zip(inside, lengths, strict=True) if slack > 4 * 2.0**network.depth * enough * length
+        }
     hard = []
     for k in inside:
         point = points[k]
@@ -82,8 +98,9 @@ def witness_bounds(problem: LipschitzProblem, points: FloatArray) -> list[tuple[
         if _signs_are_certain(network, point, pattern):
             gradient = LinearRegion(network, pattern).gradient()[0]
             length = scalar_norm(gradient.tolist(), q)
-            if slack <= FLOAT_ENOUGH * length:
-                found[k] = (length - slack) * (1 - 1e-14), Witness(np.array(point), pattern, gradient)
+            off = slack if slack <= enough * length else rounding_slack(network, q, pattern)
+            if off <= enough * length:
+                found[k] = (length - off) * (1 - 1e-14), Witness(np.array(point), pattern, gradient)
                 continue
         hard.append(k)
     if hard:

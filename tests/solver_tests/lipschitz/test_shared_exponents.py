@@ -11,7 +11,6 @@ import pytest
 
 from interlip import lipschitz
 from solvers.lipschitz.sampling import Sampling
-from solvers.lipschitz.shared_exponents import share_between_exponents
 from solvers.lipschitz.vector_outputs import solve_all_outputs
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
@@ -19,6 +18,7 @@ from solvers.problems.budget import Budget
 from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status
+from solvers.problems.shared_exponents import share_between_exponents
 from solvers.problems.witnesses import witness_bound
 from solvers.registry import LIPSCHITZ_SOLVERS
 from solvers.verify import check_witness
