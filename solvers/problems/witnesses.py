@@ -100,7 +100,8 @@ def witness_bounds(
             length = scalar_norm(gradient.tolist(), q)
             off = slack if slack <= enough * length else rounding_slack(network, q, pattern)
             if off <= enough * length:
-                found[k] = (length - off) * (1 - 1e-14), Witness(np.array(point), pattern, gradient)
+                if length > 0:
+                    found[k] = (length - off) * (1 - 1e-14), Witness(np.array(point), pattern, gradient)
                 continue
         hard.append(k)
     if hard:

@@ -93,7 +93,7 @@ def test_the_widest_and_deepest_has_one_too() -> None:
         assert length * (1 - 1e-12) <= lower <= length * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(("width", "depth"), [(6, 24), (6, 40)])
+@pytest.mark.parametrize(("width", "depth"), [(6, 24), (6, 40), (12, 20)])
 def test_bounds_are_below_the_gradient_by_definition(width: int, depth: int) -> None:
     network = deep(2, width, depth)
     for point in points_in(Box.cube(2), 3):
