@@ -198,7 +198,7 @@ def lipschitz(
         raise InputError(f"seed must be a whole number >= 0, got {seed!r}")
     solver = lipschitz_solver_named(method)
     problems = [LipschitzProblem(network, exponent, where) for exponent in exponents]
-    answers = (solver.certifying() if certify else solver).solve_batch(
+    answers = (solver.certifying() if certify else solver).solve_together(
         problems,
         budget=Budget(seconds=time_limit, relative_gap=gap),
         rngs=[np.random.default_rng(seed) for _ in problems],

@@ -79,7 +79,7 @@ def _solve(
     if request.plot is not None:
         _check_plot(request.plot, network)
     with progress:
-        return solver.solve_batch(problems, budget=budget), [request.output] * len(exponents)
+        return solver.solve_together(problems, budget=budget), [request.output] * len(exponents)
 
 
 def _document(request: LipschitzRequest, read_as: str, answer: LipschitzBounds, output: int | None) -> dict[str, Any]:

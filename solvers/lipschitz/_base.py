@@ -16,6 +16,7 @@ from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
+from solvers.problems.shared_exponents import share_between_exponents
 
 __all__ = ["AbstractLipschitzSolver", "Gives"]
 
@@ -71,6 +72,9 @@ class AbstractLipschitzSolver(abc.ABC):
     ) -> list[LipschitzBounds]:
         """Bound many problems; each answer is the one that the problem would get alone, bit for bit.
 
+        Statistics rest on that: a trial's result does not depend on its batch. `solve_together` lets the problems help
+        each other.
+
         Problems that share a network object and a domain (one for each p) and networks of one shape are computed
         together by the methods that can. Networks of extreme sizes are brought into the safe range of float64 first
         (`problems.balance`), so every method may multiply and square weights and gradients.
@@ -104,6 +108,27 @@ class AbstractLipschitzSolver(abc.ABC):
             replace(answer, reason=answer.status.advice) if unexplained else answer
             for answer, unexplained in zip(answers, open_ones, strict=True)
         ]
+
+    def solve_together(
+        self,
+        problems: Sequence[LipschitzProblem],
+        *,
+        budget: Budget | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+    ) -> list[LipschitzBounds]:
+        """Bound many problems, and let what is found for one p count for every other of the same network and domain.
+
+        An answer holds what `solve_batch` says at least; among those to one network object and domain, bounds never
+        fall in p, apart from upper ones that have a certificate. `method` names those whose bounds are in an answer.
+
+        Args and errors: as for `solve_batch`.
+        """
+        answers = self.solve_batch(problems, budget=budget, rngs=rngs)
+        limits = Budget() if budget is None else budget
+        shared = share_between_exponents(problems, answers, limits)
+        for problem, answer in zip(problems, shared, strict=True):
+            self._check(problem, answer, limits)
+        return shared
 
     def _solve_batch(
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]

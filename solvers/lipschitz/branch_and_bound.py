@@ -31,7 +31,7 @@ from solvers.problems.facets import each_piece
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.random_points import draw_points
 from solvers.problems.results import Certificate, LipschitzBounds, Status
-from solvers.problems.witnesses import gradients_at, witness_bound
+from solvers.problems.witnesses import SEARCH_ENOUGH, gradients_at, witness_bound
 
 __all__ = ["BranchAndBound"]
 
@@ -208,7 +208,7 @@ def _sample(incumbent: Incumbent, rng: np.random.Generator, deadline: Deadline) 
         block = draw_points(problem.domain, count, problem.network, rng)
         lengths = vector_norm(gradients_at(problem.network, block), problem.dual_p)
         if not len(points):  # a witness even where time is short
-            incumbent.offer(*witness_bound(problem, block[np.argmax(lengths)]))
+            incumbent.offer(*witness_bound(problem, block[np.argmax(lengths)], SEARCH_ENOUGH))
         points, norms = np.concatenate([points, block]), np.concatenate([norms, lengths])
         count = min(2 * count, MOST_AT_ONCE)
     order = np.argsort(-norms)[:WALKERS]
@@ -230,8 +230,8 @@ def _sample(incumbent: Incumbent, rng: np.random.Generator, deadline: Deadline) 
     for place in np.argsort(-best):
         if best[place] <= incumbent.lower:
             break
-        incumbent.offer(*witness_bound(problem, walkers[place]))
+        incumbent.offer(*witness_bound(problem, walkers[place], SEARCH_ENOUGH))
     # A walker that ended on the boundary proves nothing; the points drawn do.
     for point, length in zip(points[order], norms[order], strict=True):
         if length > incumbent.lower:
-            incumbent.offer(*witness_bound(problem, point))
+            incumbent.offer(*witness_bound(problem, point, SEARCH_ENOUGH))

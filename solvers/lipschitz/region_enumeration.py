@@ -27,7 +27,7 @@ from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status, Witness
-from solvers.problems.witnesses import exact_gradient, gradients_at, rounding_slack, witness_bound
+from solvers.problems.witnesses import SEARCH_ENOUGH, exact_gradient, gradients_at, rounding_slack, witness_bound
 
 if TYPE_CHECKING:
     from solvers.lipschitz.regions.state import Record
@@ -235,7 +235,7 @@ def _sample(case: _Case, record: Record, rng: np.random.Generator) -> None:
     for e, (q, asked) in enumerate(case.problems.items()):
         lengths = vector_norm(gradients, q)
         best = int(np.argmax(lengths))
-        lower, witness = witness_bound(asked, points[best])
+        lower, witness = witness_bound(asked, points[best], SEARCH_ENOUGH)
         if witness is not None:
             case.offer(q, lower, witness)
             # Below what region enumeration computes itself for that region, which is then met all the same.

@@ -75,7 +75,7 @@ def solve_all_outputs(
         share = limits.within(deadline.remaining / (len(order) - place))
         problems = [LipschitzProblem(single[k], exponents[i], domain) for i in asked]
         if problems:
-            for i, answer in zip(asked, solver.solve_batch(problems, budget=share), strict=True):
+            for i, answer in zip(asked, solver.solve_together(problems, budget=share), strict=True):
                 found[i][k] = answer
     return [
         _largest(single, answers, products[:, i].tolist(), limits, deadline.elapsed) for i, answers in enumerate(found)

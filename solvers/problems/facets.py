@@ -41,7 +41,7 @@ from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern
 from solvers.problems.results import Witness
-from solvers.problems.witnesses import witness_bound
+from solvers.problems.witnesses import SEARCH_ENOUGH, witness_bound
 
 __all__ = ["BoundedPiece", "bounded_pieces", "each_piece", "solid_piece"]
 
@@ -88,7 +88,7 @@ class BoundedPiece:
 
     def lower_bound(self, u: FloatArray) -> tuple[float, Witness | None]:
         """What a point (k,) strictly inside a region of the piece proves; (0, None) if it proves nothing."""
-        return witness_bound(self.problem, self.to_inputs(u))
+        return witness_bound(self.problem, self.to_inputs(u), SEARCH_ENOUGH)
 
 
 def bounded_pieces(problem: LipschitzProblem) -> list[BoundedPiece]:

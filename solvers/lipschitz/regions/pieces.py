@@ -25,7 +25,7 @@ from solvers.problems.domains import Box
 from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Witness
-from solvers.problems.witnesses import witness_bound
+from solvers.problems.witnesses import SEARCH_ENOUGH, witness_bound
 
 __all__ = ["ConePiece", "Piece", "Start", "region_pieces", "start_of"]
 
@@ -92,7 +92,7 @@ class ConePiece:
 
     def lower_bound(self, u: FloatArray) -> tuple[float, Witness | None]:
         """What a point (k,) strictly inside a region of the piece proves; (0, None) if it proves nothing."""
-        return witness_bound(self.problem, self.to_inputs(u))
+        return witness_bound(self.problem, self.to_inputs(u), SEARCH_ENOUGH)
 
     def start(self) -> Start:
         """The simplex."""
