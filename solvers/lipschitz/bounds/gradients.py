@@ -53,12 +53,16 @@ def node_slack(k, signs, floor):  # type: ignore[no-untyped-def]
             if signs[m, i] < 0:
                 continue
             terms += 1.0
+            if sizes[i] == 0.0:
+                continue
             if m > 0:
                 for j in range(k.widths[m - 1]):
-                    following[j] += sizes[i] * abs(k.weights[m, i, j])
+                    if k.weights[m, i, j] != 0.0:
+                        following[j] += sizes[i] * abs(k.weights[m, i, j]) + UNDERFLOW
             else:
                 for t in range(d):
-                    following[t] += sizes[i] * abs(k.inputs[i, t])
+                    if k.inputs[i, t] != 0.0:
+                        following[t] += sizes[i] * abs(k.inputs[i, t]) + UNDERFLOW
         sizes = following
     length = length_of(sizes, k.q)
     return min(k.slack, 8.0 * EPSILON * terms * length + UNDERFLOW) if length > 0.0 else 0.0
