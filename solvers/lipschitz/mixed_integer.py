@@ -6,7 +6,9 @@ linear in the model of `big_m_model`, on every bounded piece of the domain (`sol
 A solver's optimum is a lower bound only once its pattern has a proved interior, at a point that passes
 `witness_bound`. A pattern without one is cut off, with all that share the reason, and the program is solved again
 (`strict_interior`). What cannot be decided either way is cut off too and enters the upper bound. Upper bounds are the
-solver's own, in float64: each is raised by SOLVER_ROOM times the constant, ten times the tolerances asked of it.
+solver's own, of programs that give every gradient room for its tolerances (`outward`), raised by SOLVER_ROOM, ten times
+those tolerances, for its dual ones. Where the numbers of a network are far apart that room is wide, and so is the
+answer; the bounds of propagation and of norms hold beside it.
 
 Source: LipMIP [JD20]; `problems.regions` for the strict interior.
 """
@@ -21,6 +23,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.bounds.alarm import alarm
 from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.programs.backends import check_backend, run_program
@@ -28,7 +31,7 @@ from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
 from solvers.lipschitz.programs.strict_interior import Conflict, judge_pattern
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
-from solvers.problems.facets import bounded_pieces
+from solvers.problems.facets import bounded_pieces, each_piece
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern
 from solvers.problems.results import LipschitzBounds, Status, Witness
@@ -40,6 +43,9 @@ SOLVER_ROOM = 1e-8
 # Gap left to the solver, and the improvement that a new incumbent must bring: together below 1e-7.
 SOLVER_GAP = 1e-9
 LEAST_STEP = 4e-8
+LEAST_SCALE = 2.0**-8
+# Undecided neurons of a piece beyond which no program is written down: it would fill the memory and not end.
+MOST_BINARIES = 1000
 
 
 @dataclass(frozen=True)
@@ -76,21 +82,30 @@ class MixedInteger(AbstractLipschitzSolver):
             # The random points of branch and bound, walked uphill: only the lower bound is taken.
             start = BranchAndBound().solve(problem, budget=Budget(search.deadline.remaining, nodes=1), rng=rng)
             search.offer(start.lower, start.witness)
-            upper = search.run()
+            upper = min(search.run(), start.upper)
         if 0 < upper < math.inf and search.lower == 0 and not search.is_over():
             # No tolerance tells a constant of 0 from a small one: whether it is 0 is settled by exact arithmetic.
             left = Budget(search.deadline.remaining, budget.nodes, budget.relative_gap)
             settled = BranchAndBound().solve(problem, budget=left, rng=rng)
             search.offer(settled.lower, settled.witness)
             upper = min(upper, settled.upper)
-        upper = max(min(upper, norm_product_bound(problem.network, problem.p)), search.lower)
+        upper = max(min(upper, norm_product_bound(problem.network, problem.p, 0.05 * budget.seconds)), search.lower)
+        reason = ""
         if budget.is_closed(search.lower, upper):
             status = Status.EXACT
+        elif search.is_over():
+            status = Status.BUDGET_SPENT
         else:
-            status = Status.BUDGET_SPENT if search.is_over() else Status.NUMERICAL_TROUBLE
+            status = Status.BOUNDED if search.too_large else Status.NUMERICAL_TROUBLE
+            reason = (
+                f"more than {MOST_BINARIES} hidden neurons may change sign: too many for a program"
+                if search.too_large
+                else f"the numbers of this network are too far apart for the tolerances of {self.backend}:"
+                " branch-and-bound needs none"
+            )
         stats = {**{name: float(n) for name, n in search.counts.items()}, "wall_seconds": search.deadline.elapsed}
         return LipschitzBounds(
-            search.lower, upper, status, self.name, problem.p, problem.domain, search.witness, None, stats
+            search.lower, upper, status, self.name, problem.p, problem.domain, search.witness, None, stats, reason
         )
 
 
@@ -115,6 +130,7 @@ class _Search:
 
     Attributes:
         settled: a bound of all patterns that were cut off undecided.
+        too_large: whether a piece was left at what propagation says.
     """
 
     problem: LipschitzProblem
@@ -124,6 +140,7 @@ class _Search:
     lower: float = 0.0
     witness: Witness | None = None
     settled: float = 0.0
+    too_large: bool = False
     models: list[GradientModel] = field(default_factory=list)
     counts: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("programs", "nodes", "binaries", "phantoms", "undecided"), 0)
@@ -158,15 +175,20 @@ class _Search:
         else:
             components = range(self.problem.network.input_dimension)
             objectives = [Objective(k, sign) for k in components for sign in (1.0, -1.0)]
-        for piece in bounded_pieces(self.problem):
-            if self.is_over():
-                return math.inf
-            model = GradientModel(piece)
-            self.models.append(model)
-            self.counts["binaries"] += model.binaries
-            tasks += [_Task(model, one, model.bound(one)) for one in objectives]
+        with alarm(self.deadline) as stop:
+            for piece in each_piece(self.problem):
+                if self.is_over():
+                    return math.inf
+                model = GradientModel(piece, stop)
+                if not model.complete:
+                    return math.inf
+                self.models.append(model)
+                self.counts["binaries"] += model.binaries
+                large = model.binaries > MOST_BINARIES
+                self.too_large |= large
+                tasks += [_Task(model, one, model.bound(one), large) for one in objectives]
         tasks.sort(key=lambda task: -task.bound)
-        waiting = tasks
+        waiting = [task for task in tasks if not task.over]
         while waiting and not self.is_over():
             for place, task in enumerate(waiting):
                 self._work(task, self.deadline.remaining / (len(waiting) - place))
@@ -187,8 +209,8 @@ class _Search:
                 self._judge(task, task.model.decided_pattern())
                 task.over = True
                 return
-            scale = math.ldexp(1.0, math.frexp(self.lower if self.lower > 0 else task.bound)[1])
-            program = task.model.build(task.objective, floor, scale)
+            scale = self._scale(task)
+            program = task.model.build(task.objective, floor, task.bound, scale)
             nodes = None if self.budget.nodes is None else int(self.budget.nodes - self.counts["nodes"])
             answer = run_program(program.problem, self.backend, share.remaining, nodes, SOLVER_GAP)
             self.counts["programs"] += 1
@@ -198,10 +220,16 @@ class _Search:
             task.bound = min(task.bound, proved)
             if answer.found:
                 if self._judge(task, program.pattern()):
-                    task.over = answer.finished
+                    # With a better incumbent in smaller units a solver can do more.
+                    task.over = answer.finished and self._scale(task) >= scale
             else:
                 # Without a point and with time left, the solver has given up: asked again, it would do so again.
                 task.over = answer.finished or not (share.is_over or self.is_over())
+
+    def _scale(self, task: _Task) -> float:
+        """Lengths are measured by the best one known, but by no less than a share of what is open."""
+        known = self.lower if self.lower > 0 else task.bound
+        return math.ldexp(1.0, math.frexp(max(known, LEAST_SCALE * task.bound))[1])
 
     def _judge(self, task: _Task, pattern: ActivationPattern) -> bool:
         """Take a pattern as a lower bound, or cut it off; whether it has a proved interior."""

@@ -65,6 +65,9 @@ class Ball(Domain):
         lengths = np.linalg.norm(points, axis=-1, keepdims=True)
         return np.asarray(points * np.minimum(1.0, self.radius / np.maximum(lengths, 1e-300)))
 
+    def scaled(self, power: int) -> Ball:
+        return Ball(self.dimension, math.ldexp(self.radius, power))
+
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         directions = rng.standard_normal((count, self.size))
         lengths = self.radius * rng.uniform(size=(count, 1)) ** (1 / self.size)
