@@ -15,6 +15,7 @@ import numpy as np
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.bounds.norm_products import layer_spectra, norm_product_bound, norm_product_certificate
 from solvers.networks.relu import ReluNetwork
+from solvers.problems.balance import balance
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain
 from solvers.problems.questions import LipschitzProblem
@@ -63,8 +64,14 @@ def solve_all_outputs(
     limits = Budget() if budget is None else budget
     deadline = limits.start()
     single = [network.select_output(k) for k in range(network.output_dimension)]
-    spectra = layer_spectra(network, 0.1 * limits.seconds)  # of the layers that all outputs share
-    products = np.array([[norm_product_bound(one, p, spectra=spectra) for p in exponents] for one in single])
+    # As `solve_batch` does, so that no product of norms underflows to 0.
+    safe = [balance(LipschitzProblem(one, exponents[0], domain)) for one in single]
+    # Outputs that are left as they are share all layers but the last.
+    shared = all(one.problem.network is own for one, own in zip(safe, single, strict=True))
+    spectra = layer_spectra(network, 0.1 * limits.seconds) if shared else None
+    products = np.array(
+        [[one.bound(norm_product_bound(one.problem.network, p, spectra=spectra)) for p in exponents] for one in safe]
+    )
     found: list[dict[int, LipschitzBounds]] = [{} for _ in exponents]
     order = np.argsort(-products.max(axis=1), kind="stable").tolist()
     for place, k in enumerate(order):
@@ -79,12 +86,13 @@ def solve_all_outputs(
             for i, answer in zip(asked, solver.solve_together(problems, budget=share), strict=True):
                 found[i][k] = answer
     return [
-        _largest(single, answers, products[:, i].tolist(), limits, deadline.elapsed) for i, answers in enumerate(found)
+        _largest([one.problem.network for one in safe], answers, products[:, i].tolist(), limits, deadline.elapsed)
+        for i, answers in enumerate(found)
     ]
 
 
 def _largest(
-    single: list[ReluNetwork],
+    balanced: list[ReluNetwork],
     answers: dict[int, LipschitzBounds],
     products: list[float],
     budget: Budget,
@@ -109,18 +117,18 @@ def _largest(
         low.p,
         low.domain,
         low.witness,
-        _certificate(single, answers, low.p),
+        _certificate(balanced, answers, low.p),
         stats,
         "; ".join(dict.fromkeys(answer.reason for answer in answers.values() if answer.reason)),
     )
     return OutputBounds(bounds, best if low.witness is not None else worst)
 
 
-def _certificate(single: list[ReluNetwork], answers: dict[int, LipschitzBounds], p: float) -> Certificate | None:
+def _certificate(balanced: list[ReluNetwork], answers: dict[int, LipschitzBounds], p: float) -> Certificate | None:
     """The certificates of all outputs, if every answer has one; those that were left out have their products."""
     if any(answer.certificate is None for answer in answers.values()):
         return None
-    products = {k: norm_product_certificate(one, p) for k, one in enumerate(single) if k not in answers}
+    products = {k: norm_product_certificate(one, p) for k, one in enumerate(balanced) if k not in answers}
     own = {k: answer.certificate for k, answer in answers.items() if answer.certificate is not None}
     whole = {**products, **own}
-    return Certificate("all-outputs", {"outputs": [whole[k].to_json() for k in range(len(single))]})
+    return Certificate("all-outputs", {"outputs": [whole[k].to_json() for k in range(len(balanced))]})

@@ -57,11 +57,15 @@ class Rescaled:
         """An upper bound of the asked problem in units of this one, rounded downward."""
         return _rescaled(upper, -self.output, upward=False)
 
+    def bound(self, upper: float) -> float:
+        """An upper bound of this problem in units of the asked one, rounded upward."""
+        return _rescaled(upper, self.output, upward=True)
+
     def answer(self, asked: LipschitzProblem, found: LipschitzBounds, budget: Budget) -> LipschitzBounds:
         """Bounds of this problem as bounds of the asked one, rounded outward; beyond float64 the upper one is inf."""
         if asked is self.problem:
             return found
-        lower, upper = (_rescaled(b, self.output, up) for b, up in ((found.lower, False), (found.upper, True)))
+        lower, upper = _rescaled(found.lower, self.output, upward=False), self.bound(found.upper)
         witness, status, reason = found.witness, found.status, found.reason
         if witness is not None:
             with np.errstate(over="ignore", under="ignore"):

@@ -23,7 +23,7 @@ from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
 from solvers.registry import LIPSCHITZ_SOLVERS
-from solvers.verify import check_witness
+from solvers.verify import Verdict, check_witness, verify_all_outputs
 from tests.references.lp_enumeration import lipschitz_by_lp
 from tests.strategies import gaussian_network
 
@@ -47,6 +47,15 @@ def test_the_constant_is_the_largest_of_an_output(sizes: list[int], whole: bool)
         assert answer.bounds.upper == pytest.approx(max(values), rel=1e-6)
         problem = LipschitzProblem(network.select_output(answer.output), p, domain)
         assert check_witness(problem, answer.bounds.witness, answer.bounds.lower).holds
+
+
+def test_products_of_norms_that_underflow_leave_no_output_out() -> None:
+    network = ReluNetwork([[[1e-200]], [[1e-200]], [[1e300], [2e300]]], [[0.0], [0.0], [0.0, 0.0]])
+    (answer,) = solve_all_outputs(LIPSCHITZ_SOLVERS["auto"].certifying(), network, [2.0], WholeSpace(1))
+    assert answer.output == 1
+    assert answer.bounds.lower == pytest.approx(2e-100)
+    assert answer.bounds.upper == pytest.approx(2e-100)
+    assert verify_all_outputs(network, 1, answer.bounds).verdict is Verdict.PROVED
 
 
 def test_outputs_whose_product_of_norms_is_too_small_are_not_solved() -> None:
