@@ -6,7 +6,9 @@ linear in the model of `big_m_model`, on every bounded piece of the domain (`sol
 A solver's optimum is a lower bound only once its pattern has a proved interior, at a point that passes
 `witness_bound`. A pattern without one is cut off, with all that share the reason, and the program is solved again
 (`strict_interior`). What cannot be decided either way is cut off too and enters the upper bound. Upper bounds are the
-solver's own, in float64: each is raised by SOLVER_ROOM times the constant, ten times the tolerances asked of it.
+solver's own, of programs that give every gradient room for its tolerances (`outward`), raised by SOLVER_ROOM, ten times
+those tolerances, for its dual ones. Where the numbers of a network are far apart that room is wide, and so is the
+answer; the bounds of propagation and of norms hold beside it.
 
 Source: LipMIP [JD20]; `problems.regions` for the strict interior.
 """
@@ -40,6 +42,7 @@ SOLVER_ROOM = 1e-8
 # Gap left to the solver, and the improvement that a new incumbent must bring: together below 1e-7.
 SOLVER_GAP = 1e-9
 LEAST_STEP = 4e-8
+LEAST_SCALE = 2.0**-8
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class MixedInteger(AbstractLipschitzSolver):
             # The random points of branch and bound, walked uphill: only the lower bound is taken.
             start = BranchAndBound().solve(problem, budget=Budget(search.deadline.remaining, nodes=1), rng=rng)
             search.offer(start.lower, start.witness)
-            upper = search.run()
+            upper = min(search.run(), start.upper)
         if 0 < upper < math.inf and search.lower == 0 and not search.is_over():
             # No tolerance tells a constant of 0 from a small one: whether it is 0 is settled by exact arithmetic.
             left = Budget(search.deadline.remaining, budget.nodes, budget.relative_gap)
@@ -84,13 +87,20 @@ class MixedInteger(AbstractLipschitzSolver):
             search.offer(settled.lower, settled.witness)
             upper = min(upper, settled.upper)
         upper = max(min(upper, norm_product_bound(problem.network, problem.p)), search.lower)
+        reason = ""
         if budget.is_closed(search.lower, upper):
             status = Status.EXACT
+        elif search.is_over():
+            status = Status.BUDGET_SPENT
         else:
-            status = Status.BUDGET_SPENT if search.is_over() else Status.NUMERICAL_TROUBLE
+            status = Status.NUMERICAL_TROUBLE
+            reason = (
+                f"the numbers of this network are too far apart for the tolerances of {self.backend}:"
+                " branch-and-bound needs none"
+            )
         stats = {**{name: float(n) for name, n in search.counts.items()}, "wall_seconds": search.deadline.elapsed}
         return LipschitzBounds(
-            search.lower, upper, status, self.name, problem.p, problem.domain, search.witness, None, stats
+            search.lower, upper, status, self.name, problem.p, problem.domain, search.witness, None, stats, reason
         )
 
 
@@ -187,8 +197,8 @@ class _Search:
                 self._judge(task, task.model.decided_pattern())
                 task.over = True
                 return
-            scale = math.ldexp(1.0, math.frexp(self.lower if self.lower > 0 else task.bound)[1])
-            program = task.model.build(task.objective, floor, scale)
+            scale = self._scale(task)
+            program = task.model.build(task.objective, floor, task.bound, scale)
             nodes = None if self.budget.nodes is None else int(self.budget.nodes - self.counts["nodes"])
             answer = run_program(program.problem, self.backend, share.remaining, nodes, SOLVER_GAP)
             self.counts["programs"] += 1
@@ -198,10 +208,16 @@ class _Search:
             task.bound = min(task.bound, proved)
             if answer.found:
                 if self._judge(task, program.pattern()):
-                    task.over = answer.finished
+                    # With a better incumbent in smaller units a solver can do more.
+                    task.over = answer.finished and self._scale(task) >= scale
             else:
                 # Without a point and with time left, the solver has given up: asked again, it would do so again.
                 task.over = answer.finished or not (share.is_over or self.is_over())
+
+    def _scale(self, task: _Task) -> float:
+        """Lengths are measured by the best one known, but by no less than a share of what is open."""
+        known = self.lower if self.lower > 0 else task.bound
+        return math.ldexp(1.0, math.frexp(max(known, LEAST_SCALE * task.bound))[1])
 
     def _judge(self, task: _Task, pattern: ActivationPattern) -> bool:
         """Take a pattern as a lower bound, or cut it off; whether it has a proved interior."""

@@ -23,36 +23,39 @@ class AffineRows:
     Attributes:
         matrix: (rows, columns known when it was made).
         constant: (rows,).
+        size: (rows,), no less than the sum of the sizes of all terms that were added up: what rounding is relative to.
     """
 
     matrix: FloatArray
     constant: FloatArray
+    size: FloatArray
 
     @classmethod
     def fixed(cls, values: ArrayLike) -> AffineRows:
         """Constant functions."""
         constant = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        return cls(np.zeros((len(constant), 0)), constant)
+        return cls(np.zeros((len(constant), 0)), constant, np.abs(constant))
 
     def __add__(self, other: AffineRows | FloatArray) -> AffineRows:
         if not isinstance(other, AffineRows):
-            return AffineRows(self.matrix, self.constant + other)
+            return AffineRows(self.matrix, self.constant + other, self.size + np.abs(other))
         width = max(self.matrix.shape[1], other.matrix.shape[1])
-        return AffineRows(self.widened(width) + other.widened(width), self.constant + other.constant)
+        matrix = self.widened(width) + other.widened(width)
+        return AffineRows(matrix, self.constant + other.constant, self.size + other.size)
 
     def __neg__(self) -> AffineRows:
-        return AffineRows(-self.matrix, -self.constant)
+        return AffineRows(-self.matrix, -self.constant, self.size)
 
     def __sub__(self, other: AffineRows | FloatArray) -> AffineRows:
         return self + (-other)
 
     def times(self, factors: FloatArray) -> AffineRows:
         """Every row times its factor, (rows,)."""
-        return AffineRows(self.matrix * factors[:, None], self.constant * factors)
+        return AffineRows(self.matrix * factors[:, None], self.constant * factors, self.size * np.abs(factors))
 
     def mapped(self, matrix: FloatArray) -> AffineRows:
         """`matrix` (m, rows) applied to the values."""
-        return AffineRows(matrix @ self.matrix, matrix @ self.constant)
+        return AffineRows(matrix @ self.matrix, matrix @ self.constant, np.abs(matrix) @ self.size)
 
     def widened(self, columns: int) -> FloatArray:
         """The matrix with at least that many columns."""
@@ -68,13 +71,13 @@ class Variables:
     """The columns of a program: ranges, which are 0 or 1, and what defines them.
 
     Attributes:
-        definitions: rows that are zero.
+        definitions: (first column, rows): these columns equal the rows.
     """
 
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
     binary: list[bool] = field(default_factory=list)
-    definitions: list[AffineRows] = field(default_factory=list)
+    definitions: list[tuple[int, AffineRows]] = field(default_factory=list)
 
     def add(self, low: FloatArray, high: FloatArray, *, binary: bool = False) -> AffineRows:
         """New variables within ranges (n,)."""
@@ -82,10 +85,10 @@ class Variables:
         self.low += low.tolist()
         self.high += high.tolist()
         self.binary += [binary] * len(low)
-        return AffineRows(np.eye(len(low), len(self.low), start), np.zeros(len(low)))
+        size = np.maximum(np.abs(low), np.abs(high))
+        return AffineRows(np.eye(len(low), len(self.low), start), np.zeros(len(low)), size)
 
     def define(self, rows: AffineRows, low: FloatArray, high: FloatArray) -> AffineRows:
         """New variables that equal affine functions, so that a dense row is written down once."""
-        new = self.add(low, high)
-        self.definitions.append(new - rows)
-        return new
+        self.definitions.append((len(self.low), rows))
+        return self.add(low, high)

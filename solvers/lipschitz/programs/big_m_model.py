@@ -6,9 +6,9 @@ the derivatives b by activations, the forward pass a = max(z, 0) and the backwar
     max(z, 0) <= a <= min(u on, z - l (1 - on)),
     max(lo on, b - hi (1 - on)) <= h <= min(hi on, b - lo (1 - on)).
 
-Every variable is scaled by a power of two to about [-1, 1], the gradient by the best length known, so that a solver's
-absolute tolerances are relative ones. The constraints are closed: at a kink patterns pass that have no region
-(`strict_interior` finds them, and they are cut off).
+Neurons are measured in units of their range, the gradient in units of the best length known, and `outward` leaves room
+for a solver's tolerances: they are relative ones then, and counted. The constraints are closed: at a kink patterns pass
+that have no region (`strict_interior` finds them, and they are cut off).
 
 Sources: [JD20, section 5] for the formulation; [TXT19] for the forward pass.
 """
@@ -29,6 +29,7 @@ from solvers.lipschitz.bounds.directions import dual_directions
 from solvers.lipschitz.bounds.pattern_bounds import bound_piece
 from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.programs.affine_rows import AffineRows, Variables
+from solvers.lipschitz.programs.outward import ROUNDING, outward
 from solvers.lipschitz.programs.strict_interior import Conflict
 from solvers.problems.facets import BoundedPiece
 from solvers.problems.regions import ActivationPattern
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientModel", "Objective", "Program"]
 
-# Ranges are widened by this share of their size: more than their rounding.
-ROUNDING = 1e-12
 # Where terms cancel to far less than this share of their sizes, the sum is measured by the terms.
 LEAST_UNIT = 2.0**-20
 
@@ -96,7 +95,7 @@ class Program:
 
     Attributes:
         problem: maximises a length of the gradient, in units of the scale.
-        reals, switches: the columns in their order, those that are 0 or 1 apart.
+        reals, switches: the columns in their order, those that are 0 or 1 apart; reals in units of their own.
         binary: (columns,), which those are.
         active: for every hidden layer 1 where neurons are active.
     """
@@ -109,8 +108,8 @@ class Program:
 
     def pattern(self) -> ActivationPattern:
         """The solver's pattern."""
-        x = np.empty(len(self.binary))
-        x[~self.binary], x[self.binary] = self.reals.value, self.switches.value
+        x = np.zeros(len(self.binary))
+        x[self.binary] = self.switches.value
         return tuple(on.value(x) > 0.5 for on in self.active)
 
 
@@ -196,11 +195,12 @@ class GradientModel:
         """The pattern of a piece on which every neuron is decided."""
         return tuple(self.signs[m, :width] > 0 for m, width in enumerate(self._widths))
 
-    def build(self, objective: Objective, floor: float, scale: float) -> Program:
+    def build(self, objective: Objective, floor: float, ceiling: float, scale: float) -> Program:
         """The program that maximises an objective above a floor.
 
         Args:
             floor: only gradients with at least this objective.
+            ceiling: no pattern that is left has a larger one.
             scale: power of two that lengths of gradients are divided by.
         """
         variables = Variables()
@@ -212,13 +212,13 @@ class GradientModel:
         # Every constraint is: rows <= 0.
         rows = self._forward(variables, active) + self._cuts(active)
         gradient = self._backward(variables, active, scale, rows)
+        bound = min(self.bound(objective), ceiling) / scale * (1 + ROUNDING)
         if objective.component is not None:
             pick = np.zeros((1, len(self.low)))
             pick[0, objective.component] = objective.sign
             length = gradient.mapped(pick)
         else:
-            length = self._absolute_values(variables, gradient, scale, rows).mapped(np.ones((1, len(self.low))))
-        bound = self.bound(objective) / scale * (1 + ROUNDING)
+            length = self._absolute_values(variables, gradient, scale, bound, rows).mapped(np.ones((1, len(self.low))))
         top = variables.add(np.array([floor / scale]), np.array([bound]))
         rows.append(top - length)
         return _assembled(variables, rows, active)
@@ -236,7 +236,7 @@ class GradientModel:
         w, b = network.weights[0] * half, np.array([float(value) for value in exact.fractions()])
         rows: list[AffineRows] = []
         for m, (low, high) in enumerate(self._z):
-            unit = _units(low, high, np.abs(w).sum(axis=1) + np.abs(b))
+            unit = _units(low, high, np.abs(w) @ before.size + np.abs(b))
             z = variables.define(before.mapped(w / unit[:, None]) + b / unit, low / unit, high / unit)
             low, high = np.minimum(low, 0.0) / unit, np.maximum(high, 0.0) / unit
             a = variables.add(np.zeros(len(unit)), high)
@@ -254,11 +254,11 @@ class GradientModel:
         network = self.piece.network
         chain = [self.piece.inputs, *network.weights[1:-1]]
         h = active[-1].times(network.weights[-1][0] / scale)
-        unit, reach = np.ones(self._widths[-1]), float(np.abs(network.weights[-1]).max()) / scale
+        unit = np.ones(self._widths[-1])
         for m in range(network.depth - 2, -1, -1):
             low, high = self._b[m]
             matrix = chain[m + 1].T * unit
-            following = _units(low / scale, high / scale, np.abs(matrix).sum(axis=1) * reach)
+            following = _units(low / scale, high / scale, np.abs(matrix) @ h.size)
             low, high = low / scale / following, high / scale / following
             b = variables.define(h.mapped(matrix / following[:, None]), low, high)
             on = active[m]
@@ -269,14 +269,14 @@ class GradientModel:
                 h - b - on.times(low) + low,
                 b - h + on.times(high) - high,
             ]
-            unit, reach = following, 1.0
+            unit = following
         return h.mapped(chain[0].T * unit)
 
     def _absolute_values(
-        self, variables: Variables, gradient: AffineRows, scale: float, rows: list[AffineRows]
+        self, variables: Variables, gradient: AffineRows, scale: float, bound: float, rows: list[AffineRows]
     ) -> AffineRows:
-        """|g_k|, each with a binary variable for its sign where the range leaves that open."""
-        low, high = self.low / scale, self.high / scale
+        """|g_k|, each with a binary variable for its sign where the range leaves that open; their sum has a bound."""
+        low, high = np.maximum(self.low / scale, -bound), np.minimum(self.high / scale, bound)
         gradient = variables.define(gradient, low, high)
         sizes = variables.add(np.zeros(len(low)), np.maximum(np.abs(low), np.abs(high)))
         positive = variables.add(
@@ -307,18 +307,19 @@ def _assembled(variables: Variables, rows: list[AffineRows], active: list[Affine
     import cvxpy as cp
     import scipy.sparse
 
-    low, high, binary = np.array(variables.low), np.array(variables.high), np.array(variables.binary)
+    binary = np.array(variables.binary)
+    program = outward(variables, rows, len(binary) - 1)
+    low, high = program.low, program.high
     reals = cp.Variable(int((~binary).sum()), bounds=[low[~binary], high[~binary]])
     switches = cp.Variable(int(binary.sum()), boolean=True)
 
-    def stacked(blocks: list[AffineRows]) -> tuple[cp.Expression, FloatArray]:
-        matrix = np.concatenate([block.widened(len(low)) for block in blocks])
+    def applied(matrix: FloatArray) -> cp.Expression:
         left, right = (scipy.sparse.csr_array(matrix[:, columns]) for columns in (~binary, binary))
-        return left @ reals + right @ switches, np.concatenate([block.constant for block in blocks])
+        return left @ reals + right @ switches
 
-    below, offsets = stacked(rows)
-    zero, constant = stacked(variables.definitions)
-    constraints = [below <= -offsets, zero == -constant]
+    constraints = [applied(program.below) <= -program.below_constant]
+    if len(program.zero):
+        constraints.append(applied(program.zero) == -program.zero_constant)
     decided = binary & (low == high)
     if decided.any():
         constraints.append(switches[np.flatnonzero(decided[binary])] == low[decided])
