@@ -10,10 +10,8 @@ Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.dire
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.threads import process_threads
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.bounds.alarm import alarm
 from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
 from solvers.lipschitz.search.frontier import Frontier, Incumbent
 from solvers.problems.budget import Budget, Deadline
@@ -37,8 +36,8 @@ __all__ = ["BranchAndBound"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, WALK_STEPS, TRIES = 16, 12, 32
-# Seconds between two looks at a deadline that is about to pass.
-GLANCE = 0.002
+# Multiplications that all points at once may take: with those of a large network, a fraction of a second.
+MOST_WORK = 2**30
 # Splits of a round from which threads share them.
 WORTH_SHARING = 32
 
@@ -71,7 +70,7 @@ class BranchAndBound(AbstractLipschitzSolver):
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
         incumbent = Incumbent(problem)
-        product = norm_product_bound(problem.network, problem.p)
+        product = norm_product_bound(problem.network, problem.p, 0.2 * budget.seconds)
         certificate = None
         if problem.network.depth == 0:
             upper, stats = _affine(problem, incumbent), {"nodes": 0.0}
@@ -80,7 +79,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             upper, stats, finished = product, {"nodes": 0.0}, False
         else:
             _sample(incumbent, rng, deadline)
-            with _alarm(deadline) as stop:
+            with alarm(deadline) as stop:
                 upper, finished, stats, certificate = self._search(problem, incumbent, budget, deadline, stop)
         if product <= upper or (self.certified and problem.network.depth == 0):
             upper = product
@@ -162,33 +161,6 @@ def _trouble(stats: Mapping[str, float]) -> str:
     return "rounding of gradients that are multiplied out in float64 is wider than the gap asked for"
 
 
-@contextlib.contextmanager
-def _alarm(deadline: Deadline) -> Iterator[NDArray[np.int8]]:
-    """A flag of shape (1,) that becomes 1 when the deadline passes, also while compiled code runs.
-
-    The clock stands still while kernels are compiled, so what is left is asked for again each time it should be over.
-    """
-    stop = np.zeros(1, dtype=np.int8)
-    if math.isinf(deadline.remaining):
-        yield stop
-        return
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(max(deadline.remaining, GLANCE)):
-            if deadline.is_over:
-                stop.fill(1)
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield stop
-    finally:
-        ended.set()
-        watcher.join()
-
-
 def _affine(problem: LipschitzProblem, incumbent: Incumbent) -> float:
     """The constant of a network without hidden layers: one gradient everywhere."""
     piece = next(each_piece(problem))
@@ -203,35 +175,38 @@ def _sample(incumbent: Incumbent, rng: np.random.Generator, deadline: Deadline) 
     """Gradients at random points, then a walk of the best ones with shrinking steps."""
     problem = incumbent.problem
     points, norms = np.empty((0, problem.network.input_dimension)), np.empty(0)
-    count = FIRST_SAMPLES
+    most = 1 + MOST_WORK // (2 * sum(w.size for w in problem.network.weights))
+    count, most_tries = min(FIRST_SAMPLES, most), min(TRIES, 1 + most // WALKERS)
     while len(points) < SAMPLES and not (len(points) and deadline.is_over):
         block = draw_points(problem.domain, count, problem.network, rng)
         lengths = vector_norm(gradients_at(problem.network, block), problem.dual_p)
         if not len(points):  # a witness even where time is short
             incumbent.offer(*witness_bound(problem, block[np.argmax(lengths)], SEARCH_ENOUGH))
         points, norms = np.concatenate([points, block]), np.concatenate([norms, lengths])
-        count = min(2 * count, MOST_AT_ONCE)
+        count = min(2 * count, MOST_AT_ONCE, most)
     order = np.argsort(-norms)[:WALKERS]
     walkers, best = points[order], norms[order]
     spread: FloatArray = np.std(points, axis=0)
     for step in range(WALK_STEPS):
         if deadline.is_over:
             break
-        steps = rng.standard_normal((len(walkers), TRIES, points.shape[1])) * spread * 0.5 * 0.6**step
+        steps = rng.standard_normal((len(walkers), most_tries, points.shape[1])) * spread * 0.5 * 0.6**step
         tries = walkers[:, None, :] + steps
         tries = problem.domain.nearest(tries)
         flat = tries.reshape(-1, points.shape[1])
-        lengths = vector_norm(gradients_at(problem.network, flat), problem.dual_p).reshape(len(walkers), TRIES)
+        lengths = vector_norm(gradients_at(problem.network, flat), problem.dual_p).reshape(len(walkers), most_tries)
         pick = np.argmax(lengths, axis=1)
         rows = np.arange(len(walkers))
         better = lengths[rows, pick] > best
         walkers = np.where(better[:, None], tries[rows, pick], walkers)
         best = np.maximum(best, lengths[rows, pick])
     for place in np.argsort(-best):
-        if best[place] <= incumbent.lower:
+        if best[place] <= incumbent.lower or deadline.is_over:
             break
         incumbent.offer(*witness_bound(problem, walkers[place], SEARCH_ENOUGH))
     # A walker that ended on the boundary proves nothing; the points drawn do.
     for point, length in zip(points[order], norms[order], strict=True):
+        if deadline.is_over:
+            break
         if length > incumbent.lower:
             incumbent.offer(*witness_bound(problem, point, SEARCH_ENOUGH))

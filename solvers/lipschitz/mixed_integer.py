@@ -23,6 +23,7 @@ import numpy as np
 
 from solvers.arithmetic.norms import vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.bounds.alarm import alarm
 from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.programs.backends import check_backend, run_program
@@ -30,7 +31,7 @@ from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
 from solvers.lipschitz.programs.strict_interior import Conflict, judge_pattern
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
-from solvers.problems.facets import bounded_pieces
+from solvers.problems.facets import bounded_pieces, each_piece
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern
 from solvers.problems.results import LipschitzBounds, Status, Witness
@@ -43,6 +44,8 @@ SOLVER_ROOM = 1e-8
 SOLVER_GAP = 1e-9
 LEAST_STEP = 4e-8
 LEAST_SCALE = 2.0**-8
+# Undecided neurons of a piece beyond which no program is written down: it would fill the memory and not end.
+MOST_BINARIES = 1000
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,18 @@ class MixedInteger(AbstractLipschitzSolver):
             settled = BranchAndBound().solve(problem, budget=left, rng=rng)
             search.offer(settled.lower, settled.witness)
             upper = min(upper, settled.upper)
-        upper = max(min(upper, norm_product_bound(problem.network, problem.p)), search.lower)
+        upper = max(min(upper, norm_product_bound(problem.network, problem.p, 0.05 * budget.seconds)), search.lower)
         reason = ""
         if budget.is_closed(search.lower, upper):
             status = Status.EXACT
         elif search.is_over():
             status = Status.BUDGET_SPENT
         else:
-            status = Status.NUMERICAL_TROUBLE
+            status = Status.BOUNDED if search.too_large else Status.NUMERICAL_TROUBLE
             reason = (
-                f"the numbers of this network are too far apart for the tolerances of {self.backend}:"
+                f"more than {MOST_BINARIES} hidden neurons may change sign: too many for a program"
+                if search.too_large
+                else f"the numbers of this network are too far apart for the tolerances of {self.backend}:"
                 " branch-and-bound needs none"
             )
         stats = {**{name: float(n) for name, n in search.counts.items()}, "wall_seconds": search.deadline.elapsed}
@@ -125,6 +130,7 @@ class _Search:
 
     Attributes:
         settled: a bound of all patterns that were cut off undecided.
+        too_large: whether a piece was left at what propagation says.
     """
 
     problem: LipschitzProblem
@@ -134,6 +140,7 @@ class _Search:
     lower: float = 0.0
     witness: Witness | None = None
     settled: float = 0.0
+    too_large: bool = False
     models: list[GradientModel] = field(default_factory=list)
     counts: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("programs", "nodes", "binaries", "phantoms", "undecided"), 0)
@@ -168,15 +175,20 @@ class _Search:
         else:
             components = range(self.problem.network.input_dimension)
             objectives = [Objective(k, sign) for k in components for sign in (1.0, -1.0)]
-        for piece in bounded_pieces(self.problem):
-            if self.is_over():
-                return math.inf
-            model = GradientModel(piece)
-            self.models.append(model)
-            self.counts["binaries"] += model.binaries
-            tasks += [_Task(model, one, model.bound(one)) for one in objectives]
+        with alarm(self.deadline) as stop:
+            for piece in each_piece(self.problem):
+                if self.is_over():
+                    return math.inf
+                model = GradientModel(piece, stop)
+                if not model.complete:
+                    return math.inf
+                self.models.append(model)
+                self.counts["binaries"] += model.binaries
+                large = model.binaries > MOST_BINARIES
+                self.too_large |= large
+                tasks += [_Task(model, one, model.bound(one), large) for one in objectives]
         tasks.sort(key=lambda task: -task.bound)
-        waiting = tasks
+        waiting = [task for task in tasks if not task.over]
         while waiting and not self.is_over():
             for place, task in enumerate(waiting):
                 self._work(task, self.deadline.remaining / (len(waiting) - place))

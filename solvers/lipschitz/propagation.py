@@ -24,6 +24,7 @@ __all__ = ["Propagation", "propagation_bound", "undecided_neurons"]
 
 def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = None) -> float:
     """A proved upper bound of Lip_p(f; X), rounded upward; inf for L = 0 and where the deadline passes first."""
+    from solvers.lipschitz.bounds.alarm import alarm
     from solvers.lipschitz.bounds.directions import dual_directions
     from solvers.lipschitz.bounds.pattern_bounds import bound_piece
     from solvers.lipschitz.bounds.piece_arrays import PieceArrays
@@ -32,10 +33,12 @@ def propagation_bound(problem: LipschitzProblem, deadline: Deadline | None = Non
         return np.inf
     largest = 0.0
     directions = dual_directions(problem.network, problem.dual_p)
-    for piece in each_piece(problem):
-        if deadline is not None and deadline.is_over:
-            return np.inf
-        largest = max(largest, bound_piece(PieceArrays.of(piece, directions)).bound)
+    deadline = Budget().start() if deadline is None else deadline
+    with alarm(deadline) as stop:
+        for piece in each_piece(problem):
+            if deadline.is_over:
+                return np.inf
+            largest = max(largest, bound_piece(PieceArrays.of(piece, directions, stop)).bound)
     return largest
 
 
@@ -60,7 +63,8 @@ class Propagation(AbstractLipschitzSolver):
 
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
-        upper = min(norm_product_bound(problem.network, problem.p), propagation_bound(problem, deadline))
+        upper = norm_product_bound(problem.network, problem.p, 0.2 * deadline.remaining)
+        upper = min(upper, propagation_bound(problem, deadline))
         status = Status.EXACT if upper == 0 else Status.BOUNDED
         stats = {"wall_seconds": deadline.elapsed}
         return LipschitzBounds(0.0, upper, status, self.name, problem.p, problem.domain, None, None, stats)

@@ -130,7 +130,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         found = {}
         for q, problem in case.problems.items():
             lower = case.lower.get(q, 0.0)
-            high = max(min(upper[q], norm_product_bound(network, problem.p)), lower)
+            high = max(min(upper[q], norm_product_bound(network, problem.p, 0.05 * budget.seconds)), lower)
             if budget.is_closed(lower, high):
                 status = Status.EXACT
             else:

@@ -19,7 +19,8 @@ from solvers.problems.witnesses import gradients_at, witness_bound
 
 __all__ = ["Sampling"]
 
-BLOCK = 4096
+# Points of a block, and multiplications: so many take a fraction of a second.
+BLOCK, BLOCK_WORK = 4096, 2**30
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Sampling(AbstractLipschitzSolver):
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
         wanted = self.points if budget.nodes is None else budget.nodes
+        block = min(BLOCK, 1 + BLOCK_WORK // (2 * sum(w.size for w in problem.network.weights)))
         best, witness, drawn = 0.0, None, 0
         while drawn < wanted and not deadline.is_over:
-            points = draw_points(problem.domain, min(BLOCK, wanted - drawn), problem.network, rng)
+            points = draw_points(problem.domain, min(block, wanted - drawn), problem.network, rng)
             drawn += len(points)
             norms = vector_norm(gradients_at(problem.network, points), problem.dual_p)
             # The longest may sit on a kink; the next ones then stand in.

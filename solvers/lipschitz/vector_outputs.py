@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solvers.lipschitz._base import AbstractLipschitzSolver
-from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.bounds.norm_products import layer_spectra, norm_product_bound, norm_product_certificate
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain
@@ -63,7 +63,8 @@ def solve_all_outputs(
     limits = Budget() if budget is None else budget
     deadline = limits.start()
     single = [network.select_output(k) for k in range(network.output_dimension)]
-    products = np.array([[norm_product_bound(one, p) for p in exponents] for one in single])
+    spectra = layer_spectra(network, 0.1 * limits.seconds)  # of the layers that all outputs share
+    products = np.array([[norm_product_bound(one, p, spectra=spectra) for p in exponents] for one in single])
     found: list[dict[int, LipschitzBounds]] = [{} for _ in exponents]
     order = np.argsort(-products.max(axis=1), kind="stable").tolist()
     for place, k in enumerate(order):

@@ -292,7 +292,7 @@ def _answer(
             lifted = point_in_cell(chain, index, best.place[1:], signs, b, bool(mirror))
             witness = cell_witness(case, best.signs, None if lifted is None else to_inputs(case, lifted))
         upper = max(value, case.doubt.get(q, 0.0)) + slack
-    upper = upper * (1 + 1e-14) if certain else norm_product_bound(case.network, p)
+    upper = upper * (1 + 1e-14) if certain else norm_product_bound(case.network, p, 0.05 * budget.seconds)
     lower = 0.0
     if witness is not None:
         lower = min(upper, max(0.0, (scalar_norm(witness.gradient.tolist(), q) - own) * (1 - 1e-14)))

@@ -9,6 +9,7 @@ Source: [Szegedy14, section 4.3] for the product; the chain is its refinement.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,39 +19,55 @@ from solvers.arithmetic.rounding import EPSILON
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.results import Certificate
 
-__all__ = ["norm_product_bound", "norm_product_certificate"]
+__all__ = ["layer_spectra", "norm_product_bound", "norm_product_certificate"]
 
 
-def norm_product_bound(network: ReluNetwork, p: float) -> float:
-    """A proved upper bound of the global Lip_p of a one-output network, rounded upward."""
-    return min(_chain_bound(network, p)[0], _absolute_bound(network, p))
+def layer_spectra(network: ReluNetwork, seconds: float = math.inf) -> list[float]:
+    """`spectral_bound` of every layer but the last, each with a share of the seconds: nearly all that products cost."""
+    layers = network.weights[:-1]
+    work = [w.shape[0] * w.shape[1] * min(w.shape) for w in layers]
+    return [spectral_bound(w, seconds * own / sum(work)) for w, own in zip(layers, work, strict=True)]
 
 
-def norm_product_certificate(network: ReluNetwork, p: float) -> Certificate:
+def norm_product_bound(
+    network: ReluNetwork, p: float, seconds: float = math.inf, spectra: Sequence[float] | None = None
+) -> float:
+    """A proved upper bound of the global Lip_p of a one-output network, rounded upward.
+
+    Args:
+        seconds: about what may be spent; where that is short, spectral norms are replaced by larger bounds.
+        spectra: `layer_spectra(network)` where they are known.
+    """
+    spectra = layer_spectra(network, seconds) if spectra is None else spectra
+    return min(_chain_bound(network, p, spectra)[0], _absolute_bound(network, p))
+
+
+def norm_product_certificate(network: ReluNetwork, p: float, spectra: Sequence[float] | None = None) -> Certificate:
     """What proves `norm_product_bound`: the best chain with a norm and a rule for every layer, or the absolute values.
 
     Data: `chain`, a list of layers from the first to the last, each with `source`, `target` (exponents), `norm` (no
     less than the operator norm between them) and `rule` (see `operator_norms.operator_norm_rules`); None where the
     absolute values of the weights give less.
     """
-    chain, path = _chain_bound(network, p)
+    spectra = layer_spectra(network) if spectra is None else spectra
+    chain, path = _chain_bound(network, p, spectra)
     if _absolute_bound(network, p) <= chain:
         return Certificate("norm-product", {"chain": None})
     layers = []
-    for w, source, target in zip(network.weights, path, [*path[1:], math.inf], strict=True):
-        rules = operator_norm_rules(w, source, target)
+    known = [*spectra, None]
+    for w, source, target, spectral in zip(network.weights, path, [*path[1:], math.inf], known, strict=True):
+        rules = operator_norm_rules(w, source, target, spectral)
         rule = min(rules, key=rules.__getitem__)
         layers.append({"source": source, "target": target, "rule": rule, "norm": rules[rule]})
     return Certificate("norm-product", {"chain": layers})
 
 
-def _chain_bound(network: ReluNetwork, p: float) -> tuple[float, list[float]]:
+def _chain_bound(network: ReluNetwork, p: float, spectra: Sequence[float]) -> tuple[float, list[float]]:
     """The smallest product over chains of norms, and the chain r_0 = p, r_1, ..., r_L."""
     choices = sorted({1.0, 2.0, math.inf, check_exponent(p)})
     reached: dict[float, tuple[float, list[float]]] = {check_exponent(p): (1.0, [check_exponent(p)])}
-    for w in network.weights[:-1]:
+    for w, spectral in zip(network.weights[:-1], spectra, strict=True):
         following: dict[float, tuple[float, list[float]]] = {}
-        spectral = spectral_bound(w)
         for target in choices:
             options = [
                 (cost * operator_norm_bound(w, source, target, spectral), [*path, target])

@@ -72,7 +72,7 @@ class WholePiece:
 
 
 def bound_piece(p: PieceArrays) -> WholePiece:
-    """Ranges and a bound without any split.
+    """Ranges and a bound without any split; an infinite bound where the kernels were stopped.
 
     Raises:
         SoundnessError: propagation leaves nothing of the piece, which has an interior: a bug of ours.
@@ -80,8 +80,10 @@ def bound_piece(p: PieceArrays) -> WholePiece:
     shape = p.kernel.biases.shape
     signs, z_low, z_high = np.zeros(shape, dtype=np.int8), np.full(shape, -np.inf), np.full(shape, np.inf)
     first = settle(p, signs, z_low, z_high).first
-    if first in (EMPTY, STOPPED):
-        raise SoundnessError("propagation came to no end on a whole piece")
+    if first == EMPTY:
+        raise SoundnessError("propagation left nothing of a whole piece")
+    if first == STOPPED or p.kernel.stop[0]:
+        return WholePiece(signs, z_low, z_high, np.inf)
     bound, _, _ = bound_gradients(p, signs, first, np.arange(p.kernel.directions.shape[1], dtype=np.int32), -np.inf)
     return WholePiece(signs, z_low, z_high, bound)
 

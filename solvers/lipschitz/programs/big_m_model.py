@@ -15,6 +15,7 @@ Sources: [JD20, section 5] for the formulation; [TXT19] for the forward pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -121,20 +122,23 @@ class GradientModel:
         signs: (L, n) int8: what propagation and cuts decide.
         conflicts: what is cut off.
         low, high: (d,), ranges of the gradient's components.
+        complete: whether propagation came to its end; nothing else is known before.
     """
 
-    def __init__(self, piece: BoundedPiece) -> None:
+    def __init__(self, piece: BoundedPiece, stop: NDArray[np.int8] | None = None) -> None:
         self.piece = piece
         network, q = piece.problem.network, piece.problem.dual_p
-        arrays = PieceArrays.of(piece, dual_directions(network, q))
+        arrays = PieceArrays.of(piece, dual_directions(network, q), stop)
         whole = bound_piece(arrays)
         self.signs = whole.signs
         self._longest = whole.bound
+        self.complete = math.isfinite(whole.bound)
         self.conflicts: list[Conflict] = []
         self._kernel = arrays.kernel
         self._widths = piece.network.widths
         self._z = [(whole.z_low[m, :n].copy(), whole.z_high[m, :n].copy()) for m, n in enumerate(self._widths)]
-        self._update()
+        if self.complete:
+            self._update()
 
     def _update(self) -> None:
         kernel = self._kernel

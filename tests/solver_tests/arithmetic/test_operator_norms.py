@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from solvers.arithmetic import operator_norms
 from solvers.arithmetic.norms import dual_exponent, vector_norm
-from solvers.arithmetic.operator_norms import operator_norm_bound
+from solvers.arithmetic.operator_norms import operator_norm_bound, spectral_bound
 from solvers.errors import InputError
 from tests.strategies import DETERMINISTIC, exponents, matrices
 
@@ -96,3 +97,28 @@ def test_an_exponent_below_one_is_refused() -> None:
     for a, b in ((0.5, 2.0), (2.0, 0.5), (math.nan, 2.0)):
         with pytest.raises(InputError):
             operator_norm_bound(np.eye(2), a, b)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+@pytest.mark.parametrize("shape", [(160, 300), (300, 160)], ids=str)
+def test_a_spectral_bound_holds_whatever_the_time_allows(
+    shape: tuple[int, int], scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = np.random.default_rng(3).standard_normal(shape)
+    truth = float(np.linalg.svd(w, compute_uv=False)[0]) * scale
+    steps = [operator_norms._largest_singular_value, operator_norms._bound_by_cholesky]
+    found = []
+    for affordable in ({*steps}, {steps[1]}, set()):
+        expected = {step: 1.0 if step in affordable else 3.0 for step in steps}
+        monkeypatch.setattr(operator_norms, "_expected_seconds", lambda step, matrix, of=expected: of[step])
+        found.append(spectral_bound(w * scale, 2.0))
+    assert truth <= found[0] <= truth * (1 + 1e-9)
+    assert truth < found[1] <= truth * 1.03
+    assert truth < found[2] <= np.linalg.norm(w) * scale * (1 + 1e-9)
+    assert found[2] > found[1] > found[0]
+
+
+@pytest.mark.parametrize("w", [np.zeros((3, 4)), np.ones((200, 200)), np.eye(150)], ids=["zero", "rank 1", "identity"])
+def test_a_spectral_bound_by_cholesky_of_special_matrices(w: np.ndarray) -> None:
+    truth = float(np.linalg.svd(w, compute_uv=False)[0])
+    assert truth <= operator_norms._bound_by_cholesky(w) <= truth * 1.03

@@ -25,7 +25,7 @@ from tests.strategies import DETERMINISTIC, P_VALUES, exponents, gaussian_networ
 
 def certified(network: ReluNetwork, p: float) -> tuple[LipschitzProblem, LipschitzBounds, dict[str, Any]]:
     problem = LipschitzProblem(network, p)
-    answer = NormProduct().solve(problem)
+    answer = NormProduct().certifying().solve(problem)
     assert answer.certificate is not None
     return problem, answer, copy.deepcopy(dict(answer.certificate.data))
 

@@ -104,3 +104,11 @@ def test_a_constant_network_is_known_exactly() -> None:
     network = ReluNetwork([np.zeros((3, 2)), [[1.0, -2.0, 3.0]]], [[1.0, 2.0, -1.0], [4.0]])
     answer = NormProduct().solve(LipschitzProblem(network, 1.5))
     assert (answer.lower, answer.upper, answer.status) == (0.0, 0.0, Status.EXACT)
+
+
+def test_a_certificate_is_made_when_asked_for() -> None:
+    problem = LipschitzProblem(gaussian_network([3, 4, 1], np.random.default_rng(5)), 2.0)
+    plain, certified = NormProduct().solve(problem), NormProduct().certifying().solve(problem)
+    assert plain.certificate is None
+    assert certified.certificate is not None
+    assert plain.upper == certified.upper

@@ -13,7 +13,8 @@ from numba.core import event
 
 from solvers.arithmetic.compile_clock import COMPILING, CompileClock
 from solvers.arithmetic.compiled import is_compiling
-from solvers.lipschitz.branch_and_bound import BranchAndBound, _alarm
+from solvers.lipschitz.bounds.alarm import alarm
+from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
@@ -95,7 +96,7 @@ def test_compilations_in_two_threads_count_each_second_once(now: list[float]) ->
 def test_the_alarm_of_a_search_waits_for_the_end_of_a_compilation() -> None:
     with compilation():
         deadline = Budget(seconds=0.01).start()
-        with _alarm(deadline) as stop:
+        with alarm(deadline) as stop:
             time.sleep(0.2)
             assert stop[0] == 0
             COMPILING.end()  # the alarm now goes off, however late
