@@ -12,19 +12,18 @@ from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.sampling import Sampling
 from solvers.networks.relu import ReluNetwork
-from solvers.problems import budget
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Status
+from solvers.problems.witnesses import gradients_at
 from solvers.registry import LIPSCHITZ_SOLVERS
 from tests.strategies import gaussian_network
 
 
 def test_sampling_looks_at_the_clock_after_a_bounded_amount_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
     now, sizes = [100.0], []
-    monkeypatch.setattr(budget.time, "perf_counter", lambda: now[0])
-    gradients_at = sampling.gradients_at
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def measured(network: ReluNetwork, points: np.ndarray) -> np.ndarray:
         now[0] += 1.0
