@@ -79,7 +79,8 @@ def solve_all_outputs(
             for i, answer in zip(asked, solver.solve_together(problems, budget=share), strict=True):
                 found[i][k] = answer
     return [
-        _largest(single, answers, products[:, i].tolist(), limits, deadline.elapsed) for i, answers in enumerate(found)
+        _largest(single, answers, products[:, i].tolist(), spectra, limits, deadline.elapsed)
+        for i, answers in enumerate(found)
     ]
 
 
@@ -87,6 +88,7 @@ def _largest(
     single: list[ReluNetwork],
     answers: dict[int, LipschitzBounds],
     products: list[float],
+    spectra: list[float],
     budget: Budget,
     seconds: float,
 ) -> OutputBounds:
@@ -109,18 +111,20 @@ def _largest(
         low.p,
         low.domain,
         low.witness,
-        _certificate(single, answers, low.p),
+        _certificate(single, answers, spectra, low.p),
         stats,
         "; ".join(dict.fromkeys(answer.reason for answer in answers.values() if answer.reason)),
     )
     return OutputBounds(bounds, best if low.witness is not None else worst)
 
 
-def _certificate(single: list[ReluNetwork], answers: dict[int, LipschitzBounds], p: float) -> Certificate | None:
+def _certificate(
+    single: list[ReluNetwork], answers: dict[int, LipschitzBounds], spectra: list[float], p: float
+) -> Certificate | None:
     """The certificates of all outputs, if every answer has one; those that were left out have their products."""
     if any(answer.certificate is None for answer in answers.values()):
         return None
-    products = {k: norm_product_certificate(one, p) for k, one in enumerate(single) if k not in answers}
+    products = {k: norm_product_certificate(one, p, spectra) for k, one in enumerate(single) if k not in answers}
     own = {k: answer.certificate for k, answer in answers.items() if answer.certificate is not None}
     whole = {**products, **own}
     return Certificate("all-outputs", {"outputs": [whole[k].to_json() for k in range(len(single))]})
