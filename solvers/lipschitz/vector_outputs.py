@@ -86,7 +86,9 @@ def solve_all_outputs(
             for i, answer in zip(asked, solver.solve_together(problems, budget=share), strict=True):
                 found[i][k] = answer
     return [
-        _largest([one.problem.network for one in safe], answers, products[:, i].tolist(), limits, deadline.elapsed)
+        _largest(
+            [one.problem.network for one in safe], answers, products[:, i].tolist(), spectra, limits, deadline.elapsed
+        )
         for i, answers in enumerate(found)
     ]
 
@@ -95,6 +97,7 @@ def _largest(
     balanced: list[ReluNetwork],
     answers: dict[int, LipschitzBounds],
     products: list[float],
+    spectra: list[float] | None,
     budget: Budget,
     seconds: float,
 ) -> OutputBounds:
@@ -117,18 +120,20 @@ def _largest(
         low.p,
         low.domain,
         low.witness,
-        _certificate(balanced, answers, low.p),
+        _certificate(balanced, answers, spectra, low.p),
         stats,
         "; ".join(dict.fromkeys(answer.reason for answer in answers.values() if answer.reason)),
     )
     return OutputBounds(bounds, best if low.witness is not None else worst)
 
 
-def _certificate(balanced: list[ReluNetwork], answers: dict[int, LipschitzBounds], p: float) -> Certificate | None:
+def _certificate(
+    balanced: list[ReluNetwork], answers: dict[int, LipschitzBounds], spectra: list[float] | None, p: float
+) -> Certificate | None:
     """The certificates of all outputs, if every answer has one; those that were left out have their products."""
     if any(answer.certificate is None for answer in answers.values()):
         return None
-    products = {k: norm_product_certificate(one, p) for k, one in enumerate(balanced) if k not in answers}
+    products = {k: norm_product_certificate(one, p, spectra) for k, one in enumerate(balanced) if k not in answers}
     own = {k: answer.certificate for k, answer in answers.items() if answer.certificate is not None}
     whole = {**products, **own}
     return Certificate("all-outputs", {"outputs": [whole[k].to_json() for k in range(len(balanced))]})
