@@ -22,7 +22,7 @@ from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.threads import process_threads
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.alarm import alarm
-from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.bounds.norm_products import layer_spectra, norm_product_bound, norm_product_certificate
 from solvers.lipschitz.search.frontier import Frontier, Incumbent
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
@@ -70,7 +70,8 @@ class BranchAndBound(AbstractLipschitzSolver):
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
         incumbent = Incumbent(problem)
-        product = norm_product_bound(problem.network, problem.p, 0.2 * budget.seconds)
+        spectra = layer_spectra(problem.network, 0.2 * budget.seconds)
+        product = norm_product_bound(problem.network, problem.p, spectra=spectra)
         certificate = None
         if problem.network.depth == 0:
             upper, stats = _affine(problem, incumbent), {"nodes": 0.0}
@@ -83,7 +84,7 @@ class BranchAndBound(AbstractLipschitzSolver):
                 upper, finished, stats, certificate = self._search(problem, incumbent, budget, deadline, stop)
         if product <= upper or (self.certified and problem.network.depth == 0):
             upper = product
-            certificate = norm_product_certificate(problem.network, problem.p) if self.certified else None
+            certificate = norm_product_certificate(problem.network, problem.p, spectra) if self.certified else None
         upper = max(upper, incumbent.lower)
         if budget.is_closed(incumbent.lower, upper):
             status = Status.EXACT
