@@ -103,6 +103,8 @@ def test_every_domain_keeps_the_contract(kind: type[Domain], d: int) -> None:
     assert inside.shape == (200,)
     assert [domain.why_outside(x) is None for x in points] == inside.tolist()
     assert (domain.reach(points[0]) == math.inf) == (bounds is None)
+    assert domain.scaled(3).strictly_contains(8 * points).tolist() == inside.tolist()
+    assert domain.scaled(3).scaled(-3).key == domain.key
     moved = domain.nearest(points)
     np.testing.assert_array_equal(moved[inside], points[inside])
     assert domain.strictly_contains(moved * (1 - 1e-12)).all()
