@@ -128,3 +128,22 @@ def test_near_duplicates_of_features(gap: float) -> None:
         answers = [solver.solve(question) for solver in (BranchAndBound(), RegionEnumeration())]
         assert answers[0].status is Status.EXACT
         assert max(answer.lower for answer in answers) <= min(answer.upper for answer in answers)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_twins_that_cancel_do_not_widen_the_answer(seed: int) -> None:
+    """A neuron twice, read with weights w + 2^30 v and -2^30 v: the product of all sizes is 10^8 times the gradient."""
+    rng = np.random.default_rng(seed)
+    w = [np.round(8 * rng.standard_normal(shape)) / 8 for shape in [(6, 3), (5, 6), (4, 5), (1, 4)]]
+    b = [np.round(8 * rng.standard_normal(n)) / 8 for n in (6, 5, 4)] + [np.zeros(1)]
+    large = 2.0**30 * np.round(8 * rng.standard_normal((5, 6))) / 8
+    twins = ReluNetwork(
+        (np.concatenate([w[0], w[0]]), np.concatenate([w[1] + large, -large], axis=1), *w[2:]),
+        (np.concatenate([b[0], b[0]]), *b[1:]),
+    )
+    for p in (1.0, 2.0, math.inf):
+        plain, answer = (
+            BranchAndBound().solve(LipschitzProblem(one, p, Box.cube(3))) for one in (ReluNetwork(w, b), twins)
+        )
+        assert (plain.status, answer.status) == (Status.EXACT, Status.EXACT)
+        assert answer.lower == pytest.approx(plain.lower, rel=1e-7)
