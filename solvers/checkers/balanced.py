@@ -115,19 +115,29 @@ def bound_below(bound: float, exponent: int) -> float:
     return 0.0 if bound >= 0 else -1.0
 
 
-def product_rounding(layers: Sequence[Balanced], q: float) -> float:
+def product_rounding(layers: Sequence[Balanced], q: float, live: Sequence[NDArray[np.bool_]] = ()) -> FloatArray:
     """Bounds what rounding does to the length in l_q of a product of layers, the last with one row, in any order.
 
     0 if the product is exactly 0, whatever is left out of it.
+
+    Args:
+        live: for every layer but the last the neurons that may be active, (B, n); all of them when left out. What the
+            others add is exactly 0.
+    Returns:
+        (B,), (1,) without `live`.
     Source: [Hig02, section 3.5]: a product of L + 1 matrices has an entrywise error below (sum of inner dimensions + L)
     u |W_L| ... |W_0|; and underflow.
     """
     product, terms = np.ones((1, 1)), len(layers)
-    for layer in reversed(layers):
-        product = product @ layer.large
-        terms += len(layer.biases)
-    length = float(vector_norm(product[0], q))
-    return length * terms * 2.0**-51 + UNDERFLOW if length else 0.0
+    for m in range(len(layers) - 1, -1, -1):
+        # Paths whose product underflows are paths.
+        paths = (product > 0).astype(np.float64) @ (layers[m].large > 0)
+        product = np.where(paths > 0, np.maximum(product @ layers[m].large, FLOOR), 0.0)
+        terms += len(layers[m].biases)
+        if live and m:
+            product = np.where(live[m - 1], product, 0.0)
+    length = vector_norm(product, q, axis=1)
+    return np.where(length > 0, length * terms * 2.0**-51 + UNDERFLOW, 0.0)
 
 
 def _exponents(values: FloatArray) -> NDArray[np.int64]:

@@ -95,7 +95,7 @@ class PieceNetwork:
         self.weights = [layer.plus + layer.minus for layer in self.slopes[:-1]]
         self.inputs, self.output = self.weights[0], (self.slopes[-1].plus + self.slopes[-1].minus)[0]
         self.q = piece.problem.dual_p
-        self.slack = 4 * product_rounding(self.slopes, self.q)
+        self.slack = 4 * float(product_rounding(self.slopes, self.q)[0])
         self.families = [_families(w, b) for w, b in zip(weights, biases, strict=True)]
         self.directions = self._directions(self.limit(upper))
 
@@ -112,6 +112,10 @@ class PieceNetwork:
     def limit(self, upper: float) -> float:
         """A bound on lengths in the units of gradients, rounded downward; negative for one that nothing keeps."""
         return bound_below(upper, int(self.slopes[-1].exponents[0]))
+
+    def rounding(self, nodes: Nodes) -> FloatArray:
+        """`slack` of every node by itself, (B,): over the neurons that may be active there."""
+        return 4 * product_rounding(self.slopes, self.q, [signs >= 0 for signs in nodes.signs])
 
     def _directions(self, limit: float) -> FloatArray | None:
         d = self.inputs.shape[1]
@@ -231,13 +235,20 @@ def gradients_are_short(
         members = np.flatnonzero(split == m)
         for part in np.array_split(members, 1 + len(members) * width // BLOCK):
             if len(part):
-                ranges = _Ahead(piece, nodes.take(part), m)
+                here = nodes.take(part)
+                ranges = _Ahead(piece, here, m)
                 if piece.directions is None:
-                    short[part] = _longest(ranges, piece.q) * (1 + RELATIVE) + piece.slack <= limit
+                    reach = _longest(ranges, piece.q)[:, None]
                 else:
                     least, most = ranges.along(ranges.rows @ piece.directions)
-                    left[part] &= ~(np.maximum(most, -least) * (1 + RELATIVE) + piece.slack <= limit)
-                    short[part] = ~left[part].any(axis=1)
+                    reach = np.maximum(most, -least)
+                beyond = ~(reach * (1 + RELATIVE) + piece.slack <= limit)
+                if beyond.any():
+                    beyond &= ~(reach * (1 + RELATIVE) + piece.rounding(here)[:, None] <= limit)
+                if piece.directions is not None:
+                    left[part] &= beyond
+                    beyond = left[part]
+                short[part] = ~beyond.any(axis=1)
     return short, left
 
 

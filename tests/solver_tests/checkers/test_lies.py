@@ -154,7 +154,7 @@ def test_bounds_that_are_no_numbers_prove_nothing() -> None:
     problem = LipschitzProblem(gaussian_network([2, 4, 1], np.random.default_rng(52), 0.4), 2.0, Box.cube(2))
     whole = LipschitzProblem(problem.network, 2.0)
     for asked, solver in (
-        (problem, NormProduct()),
+        (problem, NormProduct().certifying()),
         (problem, BranchAndBound().certifying()),
         (problem, RegionEnumeration().certifying()),
         (whole, VertexEnumeration().certifying()),
@@ -219,7 +219,7 @@ def test_honest_results_pass_at_large_scales(sizes: list[int], scale: float) -> 
     network = ReluNetwork([*plain.weights[:-1], plain.weights[-1] * scale], plain.biases)
     for p in (1.0, 1.3, 2.0, math.inf):
         problem = LipschitzProblem(network, p, Box.cube(2))
-        for solver in (NormProduct(), BranchAndBound().certifying(), RegionEnumeration().certifying()):
+        for solver in (NormProduct().certifying(), BranchAndBound().certifying(), RegionEnumeration().certifying()):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # whether a solver warns is for its own tests
                 answer = solver.solve(problem)
@@ -284,8 +284,22 @@ def test_layers_are_scaled_without_rounding() -> None:
         before = layer.exponents
     assert layers[1].sizes.tolist()[2] == 0
     assert product_rounding(layers, 2.0) > 0
+    silent = [np.zeros((2, len(layer.biases)), dtype=bool) for layer in layers[:-1]]
+    silent[0][1], silent[-1][1] = True, True
+    found = product_rounding(layers, 2.0, silent)
+    assert found[0] == 0
     zero = balanced([matrices[0], np.zeros((1, 4))], None, np.zeros(3, dtype=np.int64), np.full(3, 0.5))
     assert product_rounding(zero, 2.0) == 0
+
+
+def test_paths_that_underflow_are_not_silent() -> None:
+    """A path of three weights of 2^-400 beside one of ones: its product is 0 in float64, and counts."""
+    tiny = [np.diag([1.0, 2.0**-400]) for _ in range(3)]
+    layers = balanced([*tiny, np.ones((1, 2))], None, np.zeros(2, dtype=np.int64), np.full(2, 0.5))
+    live = [np.array([[False, True], [False, False]]) for _ in range(3)]
+    found = product_rounding(layers, 1.0, live)
+    assert found[0] > 0
+    assert found[1] == 0
 
 
 def test_exponents_dual_to_a_float_are_exact() -> None:

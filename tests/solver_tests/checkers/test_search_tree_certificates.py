@@ -21,7 +21,7 @@ from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.facets import bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
-from solvers.verify import CERTIFICATE_CHECKERS
+from solvers.verify import CERTIFICATE_CHECKERS, Verdict, verify_bounds
 from tests.references.instances import instances
 from tests.strategies import gaussian_network
 
@@ -285,3 +285,15 @@ def test_ranges_and_bounds_of_the_checker_hold_at_points() -> None:
                 longest = float(lengths[inside].max())
                 alive = np.ones((1, count), dtype=bool)
                 assert not gradients_are_short(arrays, nodes.take(np.array([b])), alive, longest * (1 - 1e-9))[0][0]
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, math.inf])
+@pytest.mark.parametrize("scale", [1.0, 1e37])
+def test_a_layer_that_is_silent_all_over_leaves_nothing_to_round(p: float, scale: float) -> None:
+    """The second layer is never active: every gradient is exactly 0, and no rounding of the others hides it."""
+    layers = [[[3.4 * scale, 2.4, -1.4]], [[-2.0], [-1.0]], [[1.0, 1.0]], [[scale]]]
+    network = ReluNetwork([np.array(w) for w in layers], [np.zeros(len(w)) for w in layers])
+    problem = LipschitzProblem(network, p, Box.cube(3))
+    answer = BranchAndBound().certifying().solve(problem)
+    assert (answer.lower, answer.upper) == (0.0, 0.0)
+    assert verify_bounds(problem, answer).verdict is Verdict.PROVED
