@@ -12,10 +12,15 @@ Rounding. Let R be the computed Cholesky factor of Y with its diagonal lowered, 
 [R B]'[R B] >= 0 exactly, and what the true matrix [[Y, G], [G', H']] has beyond it is at most gamma d_i d_j entry by
 entry, d the lengths of the columns of R and B. By 2 x_i x_j d_i d_j <= x_i^2 d_i^2 + x_j^2 d_j^2 the diagonals pay for
 it: Y is lowered, and H' raised, by a few n gamma d_i^2. Products with active neurons add kappa_j = sum_k sqrt(H_kk)
-|W_kj| to d_j, for |H_kl| <= sqrt(H_kk H_ll). Every constant below is at least twice what the theorems ask for.
+|W_kj| to d_j, for |H_kl| <= sqrt(H_kk H_ll): every H dominates a square. Every constant below is at least twice what
+the theorems ask for. Weights are scaled (`slope_layers`), so what underflows is far below the least that is added.
 
-Sources: Fazlyab et al. 2019 (multipliers); Xu and Sivaranjani 2024 (elimination layer by layer); Rump 2006, theorem
-2.3, and Higham 2002, theorems 8.5 and 10.3, for the rounding of Cholesky decompositions and triangular systems.
+A share of every multiplier and of t is spared: what is proved is that the whole matrix of the inequality, over inputs
+and free neurons, dominates `spare` times its diagonal without H. So a checker that decomposes it in one piece, in
+float64, and loses less than that, comes to its end.
+
+Sources: [FRHMP19, theorem 2] for the multipliers; [XS24, section 3] for elimination layer by layer; [Rump06, theorem
+2.3] and [Hig02, theorems 8.5 and 10.3] for the rounding of Cholesky decompositions and triangular systems.
 """
 
 from __future__ import annotations
@@ -31,10 +36,12 @@ from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.lipschitz.bounds.slope_layers import SlopeLayers
 
-__all__ = ["lipschitz_from_diagonal", "proved_columns", "proved_diagonal"]
+__all__ = ["lipschitz_from_diagonal", "proved_columns", "proved_diagonal", "shallow_derivatives", "spare"]
 
-# Sizes that the entries must keep to, relative to the largest: far from where products underflow.
+# Sizes that the diagonals must keep to: far from where products over- and underflow.
 LEAST, MOST = 1e-120, 1e120
+# What active neurons may add to the rounding of a checker, whose sums run through many layers.
+SPARED_FOR_ACTIVE = 1e-9
 # Sides up to which all eigenvalues are computed; beyond, only the largest is estimated.
 MOST_EIGENVALUES = 800
 
@@ -50,48 +57,66 @@ def proved_diagonal(layers: SlopeLayers, multipliers: Sequence[FloatArray], shap
     h = _above_inputs(layers, multipliers)
     if h is None:
         return None
-    w, free = layers.weights[0], layers.free[0]
+    w, free, spared = layers.weights[0], layers.free[0], spare(layers)
     if free == len(w) and free < layers.inputs:
-        return _wide_inputs(h, w, multipliers[0], shape)
-    last = _below(h, w, free, multipliers[0])
-    return None if last is None else _dominating(last, shape)
+        t = _wide_inputs(h, w, multipliers[0] * (1 - spared), multipliers[0], shape)
+    else:
+        last = _below(h, w, free, multipliers[0], spared)
+        t = None if last is None else _dominating(last, shape)
+    return None if t is None else t / (1 - spared) * (1 + 8 * UNIT_ROUNDOFF)
+
+
+def spare(layers: SlopeLayers) -> float:
+    """The share of the diagonal that is left to the rounding of a checker."""
+    sides = layers.inputs + sum(layers.free)
+    active = any(free < len(w) for free, w in zip(layers.free, layers.weights, strict=True))
+    return 8 * (sides + 8) * (sides + 16) * UNIT_ROUNDOFF + (SPARED_FOR_ACTIVE if active else 0.0)
 
 
 def proved_columns(layers: SlopeLayers, multipliers: Sequence[FloatArray]) -> FloatArray | None:
     """(d,): no derivative by the k-th input is larger in size than the k-th entry; None where not proved."""
     h = _above_inputs(layers, multipliers)
-    parts = None if h is None else _eliminated(h, layers.weights[0], layers.free[0], multipliers[0])
+    spared = spare(layers)
+    parts = None if h is None else _eliminated(h, layers.weights[0], layers.free[0], multipliers[0], spared)
     if parts is None:
         return None
     b, active, passed, raised = parts
     squares = np.einsum("ij,ij->j", b, b) + np.einsum("ij,ij->j", active, passed) + raised
-    return np.sqrt(np.maximum(squares, 0.0)) * (1 + 4 * UNIT_ROUNDOFF)
+    return np.sqrt(np.maximum(squares, 0.0) / (1 - spared)) * (1 + 8 * UNIT_ROUNDOFF)
+
+
+def shallow_derivatives(layers: SlopeLayers) -> FloatArray:
+    """(d,): the largest sizes of sum_i s_i v_i W_ik over slopes s_i in [0, 1], of active neurons 1; rounded upward."""
+    terms = layers.output[:, None] * layers.weights[0]
+    free = layers.free[0]
+    fixed = terms[free:].sum(axis=0)
+    up, down = np.maximum(terms[:free], 0.0).sum(axis=0), np.maximum(-terms[:free], 0.0).sum(axis=0)
+    lost = 8 * (len(terms) + 8) * UNIT_ROUNDOFF * np.abs(terms).sum(axis=0)
+    return np.maximum(fixed + up, down - fixed) + lost
 
 
 def _above_inputs(layers: SlopeLayers, multipliers: Sequence[FloatArray]) -> FloatArray | None:
     """H of the first hidden layer."""
-    v = layers.output
-    if not _in_range(v) or not all(_in_range(w) for w in layers.weights):
+    if not layers.representable:
         return None
+    v, spared = layers.output, spare(layers)
     h: FloatArray = np.outer(v, v)
     # Rounding of v_i v_j: u |v_i| |v_j|, paid for by the diagonal.
     h[np.diag_indices(len(v))] *= 1 + 4 * UNIT_ROUNDOFF * (len(v) + 2)
     for k in range(layers.depth - 1, 0, -1):
-        following = _below(h, layers.weights[k], layers.free[k], multipliers[k])
+        following = _below(h, layers.weights[k], layers.free[k], multipliers[k], spared)
         if following is None:
             return None
         h = following
     return h
 
 
-def _in_range(matrix: FloatArray) -> bool:
-    """Whether all entries that are not 0 lie where products neither overflow nor lose bits to underflow."""
-    sizes = np.abs(matrix[matrix != 0])
-    return bool(sizes.size == 0 or (sizes.min() > LEAST and sizes.max() < MOST))
-
-
 def _lowered(h: FloatArray, free: int, multiplier: FloatArray) -> FloatArray | None:
-    """2 Lambda - H_uu; None where its diagonal is not positive."""
+    """2 Lambda - H_uu; None where its diagonal is not positive.
+
+    Args:
+        multiplier: lambda without what is spared.
+    """
     y = -h[:free, :free]
     diagonal = 2 * multiplier - np.diagonal(h)[:free]
     if not (diagonal > 0).all() or not diagonal.max(initial=1.0) < MOST or not diagonal.min(initial=1.0) > LEAST:
@@ -100,13 +125,13 @@ def _lowered(h: FloatArray, free: int, multiplier: FloatArray) -> FloatArray | N
     return y
 
 
-def _below(h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray) -> FloatArray | None:
+def _below(h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray, spared: float) -> FloatArray | None:
     """H' (m, m) with z'H z <= y'H' y for all z that the slopes allow for y; None where that is not proved.
 
     Args:
         h: (n, n), symmetric; w: (n, m); the first `free` neurons are free, the others active.
     """
-    parts = _eliminated(h, w, free, multiplier)
+    parts = _eliminated(h, w, free, multiplier, spared)
     if parts is None:
         return None
     b, active, passed, raised = parts
@@ -117,7 +142,7 @@ def _below(h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray) -> F
 
 
 def _eliminated(
-    h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray
+    h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray, spared: float
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray] | None:
     """B, W_a, H_aa W_a and what rounding adds to the diagonal: H' = B'B + W_a'(H_aa W_a) + diag."""
     n, m = w.shape
@@ -127,7 +152,7 @@ def _eliminated(
     kappa = np.sqrt(np.maximum(np.diagonal(h)[free:], 0.0)) @ np.abs(active)
     b, lengths = np.zeros((0, m)), np.zeros(m)
     if free:
-        y = _lowered(h, free, multiplier)
+        y = _lowered(h, free, multiplier * (1 - spared))
         if y is None:
             return None
         # d_i^2 <= Y_ii for the factor; H_uu,ii <= 2 lambda_i for products with active neurons.
@@ -158,13 +183,18 @@ def _dominating(h: FloatArray, shape: FloatArray) -> FloatArray | None:
     return None
 
 
-def _wide_inputs(h: FloatArray, w: FloatArray, multiplier: FloatArray, shape: FloatArray) -> FloatArray | None:
+def _wide_inputs(
+    h: FloatArray, w: FloatArray, lowered: FloatArray, multiplier: FloatArray, shape: FloatArray
+) -> FloatArray | None:
     """As `_dominating` for W' Lambda Y^-1 Lambda W, by a decomposition of the side n < d alone.
 
     diag(t) >= W' Lambda Y^-1 Lambda W exactly where Y >= Lambda W diag(1 / t) W' Lambda.
+
+    Args:
+        lowered: the multipliers of the diagonal of Y, without what is spared.
     """
     n, d = w.shape
-    y = _lowered(h, n, multiplier)
+    y = _lowered(h, n, lowered)
     if y is None:
         return None
     scaled = w * (multiplier[:, None] / np.sqrt(shape)[None, :])
@@ -177,11 +207,11 @@ def _wide_inputs(h: FloatArray, w: FloatArray, multiplier: FloatArray, shape: Fl
         return None
     b = solve_triangular(factor, scaled, lower=True, check_finite=False)
     largest = _largest_eigenvalue(b @ b.T)
-    lost = 8 * gamma * n * (np.diagonal(y) + np.diagonal(product) / max(largest, 1e-300))
+    if not LEAST < largest < MOST:
+        return None
+    lost = 8 * gamma * n * (np.diagonal(y) + np.diagonal(product) / largest)
     for step in (0.0, 1e-12, 1e-9, 1e-6, 1e-3):
         c = largest * (1 + 32 * gamma * n + step)
-        if not 0 < c < MOST:
-            return None
         matrix = y - product / c
         matrix[np.diag_indices(n)] -= lost
         if _is_positive(matrix):

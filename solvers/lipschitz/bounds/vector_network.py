@@ -6,7 +6,7 @@ length of the output is maximised one neuron after the other, each time exactly;
 program's optimum, and where it is stationary h + lambda (a - 2 z) = 0 gives the multiplier lambda = ||h|| / ||a||, h
 being the derivative of half the squared length by z. No step size, no projection.
 
-Sources: Fazlyab et al. 2019 for the program; Burer and Monteiro 2003 for the low-rank form.
+Sources: [FRHMP19, theorem 2] for the program; [BM03] for the low-rank form.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class Multipliers:
     def raised(self, eta: float) -> Multipliers:
         """Multipliers times (1 + eta)^(L - l + 1): a little more room in every layer's inequality."""
         depth = len(self.layers)
-        return Multipliers(
-            tuple(part * (1 + eta) ** (depth - k) for k, part in enumerate(self.layers)), self.inputs
-        )
+        return Multipliers(tuple(part * (1 + eta) ** (depth - k) for k, part in enumerate(self.layers)), self.inputs)
 
 
 class VectorNetwork:
