@@ -202,14 +202,8 @@ class Semidefinite(AbstractLipschitzSolver):
                 stats["gap_to_optimum"] = proof.upper / proof.reached - 1
             if math.isfinite(upper) and self.certified:
                 certificate = Certificate("slope-multipliers", proof.data)
-            if math.isinf(upper) and layers.representable and not deadline.is_over:
-                reason = "no multipliers were found that rounding lets prove: ask norm-product"
-            elif math.isinf(upper):
-                reason = (
-                    "the time limit leaves no room for one proof of multipliers: --time-limit allows more"
-                    if layers.representable
-                    else "weights of one neuron differ by more than 120 orders of magnitude: ask norm-product"
-                )
+            if math.isinf(upper):
+                reason = _why_not(layers, budget)
         status = Status.EXACT if upper == 0 else Status.BOUNDED
         stats["wall_seconds"] = deadline.elapsed
         return LipschitzBounds(
@@ -271,6 +265,14 @@ class Semidefinite(AbstractLipschitzSolver):
                 bounds[k], alone[k] = own.bound, own
         rest = [k for k in range(len(bounds)) if k not in alone]
         return bounds, [(rest, shared), *(([k], own) for k, own in alone.items())], sweeps
+
+
+def _why_not(layers: SlopeLayers, budget: Budget) -> str:
+    if not layers.representable:
+        return "weights of one neuron differ by more than 120 orders of magnitude: ask norm-product"
+    if math.isfinite(budget.seconds):
+        return "no multipliers were proved within the time limit: --time-limit allows more"
+    return "no multipliers were found that can be proved in rounding: ask norm-product"
 
 
 def _between(p: float, euclid: float, largest: float) -> float:
