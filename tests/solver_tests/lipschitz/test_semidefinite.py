@@ -16,6 +16,7 @@ from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Status
 from solvers.registry import LIPSCHITZ_SOLVERS
+from solvers.verify import Verdict, verify_bounds
 from tests.references.exact_methods import solved, some_box
 from tests.references.lp_enumeration import lipschitz_by_lp
 from tests.references.slope_programs import (
@@ -139,3 +140,14 @@ def test_weights_beyond_scaling_are_not_bounded_and_why_is_said() -> None:
     answer = SOLVER.solve(LipschitzProblem(network, 2.0))
     assert math.isinf(answer.upper)
     assert "orders of magnitude" in answer.reason
+
+
+@pytest.mark.parametrize("domain", [WholeSpace(6), Box.cube(6)], ids=["global", "box"])
+def test_auto_asks_it_where_no_method_is_exact_and_its_proof_is_replayed(domain: Domain) -> None:
+    problem = LipschitzProblem(gaussian_network([6, 300, 300, 1], np.random.default_rng(0), 0.3), 2.0, domain)
+    answer = LIPSCHITZ_SOLVERS["auto"].certifying().solve(problem)
+    assert answer.method == "sampling+semidefinite"
+    assert 0 < answer.lower < answer.upper < product_of_spectral_norms(problem.network) / 2
+    assert answer.certificate is not None
+    assert answer.certificate.kind == "slope-multipliers"
+    assert verify_bounds(problem, answer).verdict is Verdict.PROVED
