@@ -25,12 +25,13 @@ Sources: [FRHMP19, theorem 2] for the multipliers; [XS24, section 3] for elimina
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, eigvalsh, solve_triangular
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rounding import UNIT_ROUNDOFF
@@ -224,11 +225,12 @@ def _largest_eigenvalue(matrix: FloatArray) -> float:
     side = len(matrix)
     if not np.isfinite(matrix).all():
         return math.inf
-    if side <= MOST_EIGENVALUES:
-        return max(float(eigvalsh(matrix, subset_by_index=[side - 1, side - 1])[0]), 0.0)
-    operator = LinearOperator((side, side), matvec=lambda x: matrix @ x, dtype=np.float64)
-    start = np.ones(side)
-    return max(float(eigsh(operator, 1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)[0]), 0.0)
+    if side > MOST_EIGENVALUES:
+        operator = LinearOperator((side, side), matvec=lambda x: matrix @ x, dtype=np.float64)
+        with contextlib.suppress(ArpackError):  # it did not converge: all of them, then
+            found = eigsh(operator, 1, which="LA", v0=np.ones(side), tol=1e-10, return_eigenvectors=False)
+            return max(float(found[0]), 0.0)
+    return max(float(eigvalsh(matrix, subset_by_index=[side - 1, side - 1])[0]), 0.0)
 
 
 def _is_positive(matrix: FloatArray) -> bool:
