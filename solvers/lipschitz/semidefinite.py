@@ -43,9 +43,11 @@ __all__ = ["Semidefinite"]
 
 # Room that multipliers are given, layer by layer; the least that is proved is looked for.
 ROOMS = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-FIRST_ROOM = 3
 # Sweeps of the first round; every further round doubles them. The most, and the gap to the optimum that ends them.
 FIRST_SWEEPS, MOST_SWEEPS, CLOSE = 32, 2048, 1e-5
+# Hidden neurons beyond which a sweep takes a tenth of a second: vectors of twice the length bring multipliers near the
+# optimum in a few hundred sweeps, where 16 numbers stay 1e-2 above it; and a gap of 1e-3 is close enough.
+LARGE, CLOSE_WHEN_LARGE = 3000, 1e-3
 # Floating-point operations a second that a decomposition is sure to reach, for what fits into a time limit.
 SURE_RATE = 4e9
 # Multiplications of ranges over a box: more are not worth it, and so many are sure to be made in a second.
@@ -71,21 +73,21 @@ class _Program:
     network: VectorNetwork
     bound: float = math.inf
     multipliers: Multipliers | None = None
-    room: int = FIRST_ROOM
+    room: int = 0
     columns: FloatArray = field(default_factory=lambda: np.zeros(0))
     t: FloatArray = field(default_factory=lambda: np.zeros(0))
     slowest: float = 0.0
 
     def improve(self, deadline: Deadline) -> None:
         """Sweep and prove in rounds until the gap to the program's optimum is closed, or nothing gains."""
-        sweeps = FIRST_SWEEPS
+        sweeps, close = FIRST_SWEEPS, CLOSE_WHEN_LARGE if _is_large(self.layers) else CLOSE
         while deadline.remaining > self.proof_seconds:
             multipliers = self._swept(sweeps, deadline)
             before = self.bound
             self._prove(multipliers, deadline)
-            if self.bound <= self.network.reached * (1 + CLOSE) or self.network.sweeps >= MOST_SWEEPS:
+            if self.bound <= self.network.reached * (1 + close) or self.network.sweeps >= MOST_SWEEPS:
                 return
-            if self.bound > before * (1 - CLOSE / 10):
+            if self.bound > before * (1 - close / 10):
                 return
             sweeps = self.network.sweeps
 
@@ -172,11 +174,11 @@ class Semidefinite(AbstractLipschitzSolver):
     `stats` has `gap_to_optimum` for p >= 2: how far the bound is above the program's optimum at most, relatively.
 
     Attributes:
-        rank: numbers in every vector of the network of vectors.
+        rank: numbers in every vector of the network of vectors; 16, and 32 for thousands of neurons, when left out.
         certified: keep the multipliers as a certificate.
     """
 
-    rank: int = 16
+    rank: int | None = None
     certified: bool = False
     name: ClassVar[str] = "semidefinite"
     summary: ClassVar[str] = "upper bound by LipSDP-Neuron, proved: deep and wide networks, any p"
@@ -222,7 +224,7 @@ class Semidefinite(AbstractLipschitzSolver):
         euclid = largest = math.inf
         reached, sweeps = math.nan, 0
         if p > 1:
-            program = _Program(layers, max(p, 2.0), VectorNetwork(layers, max(p, 2.0), self.rank, rng))
+            program = _Program(layers, max(p, 2.0), self._network(layers, max(p, 2.0), rng))
             program.improve(deadline)
             euclid, sweeps = program.bound, program.network.sweeps
             if math.isfinite(euclid):
@@ -239,6 +241,9 @@ class Semidefinite(AbstractLipschitzSolver):
         data["derivative"] = largest if math.isfinite(largest) else None
         return _Proof(_between(p, euclid, largest), reached, sweeps, data)
 
+    def _network(self, layers: SlopeLayers, p: float, rng: np.random.Generator) -> VectorNetwork:
+        return VectorNetwork(layers, p, self.rank or (32 if _is_large(layers) else 16), rng)
+
     def _derivatives(
         self, layers: SlopeLayers, deadline: Deadline, rng: np.random.Generator
     ) -> tuple[FloatArray, list[tuple[list[int], _Program]], int]:
@@ -247,7 +252,7 @@ class Semidefinite(AbstractLipschitzSolver):
         Returns:
             The bounds, empty where none is proved; the programs, each with the inputs that it is for; sweeps.
         """
-        shared = _Program(layers, 1.0, VectorNetwork(layers, 2.0, self.rank, rng))
+        shared = _Program(layers, 1.0, self._network(layers, 2.0, rng))
         shared.improve(deadline)
         bounds, sweeps = shared.columns.copy(), shared.network.sweeps
         alone: dict[int, _Program] = {}
@@ -258,13 +263,17 @@ class Semidefinite(AbstractLipschitzSolver):
                 break
             tried.add(k)
             column = layers.column(k)
-            own = _Program(column, 2.0, VectorNetwork(column, 2.0, self.rank, rng))
+            own = _Program(column, 2.0, self._network(column, 2.0, rng))
             own.improve(deadline)
             sweeps += own.network.sweeps
             if own.bound < bounds[k]:
                 bounds[k], alone[k] = own.bound, own
         rest = [k for k in range(len(bounds)) if k not in alone]
         return bounds, [(rest, shared), *(([k], own) for k, own in alone.items())], sweeps
+
+
+def _is_large(layers: SlopeLayers) -> bool:
+    return sum(len(w) for w in layers.weights) > LARGE
 
 
 def _why_not(layers: SlopeLayers, budget: Budget) -> str:
