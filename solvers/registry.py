@@ -20,6 +20,7 @@ from solvers.lipschitz.programs.backends import check_backend
 from solvers.lipschitz.propagation import Propagation
 from solvers.lipschitz.region_enumeration import RegionEnumeration
 from solvers.lipschitz.sampling import Sampling
+from solvers.lipschitz.semidefinite import Semidefinite
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
 __all__ = [
@@ -35,6 +36,7 @@ _METHODS: tuple[AbstractLipschitzSolver, ...] = (
     BranchAndBound(),
     RegionEnumeration(),
     Sampling(),
+    Semidefinite(),
     Propagation(),
     NormProduct(),
 )

@@ -25,6 +25,7 @@ from solvers.checkers.norm_product import check_norm_product
 from solvers.checkers.region_list import check_region_list
 from solvers.checkers.search_tree import check_search_tree
 from solvers.checkers.shallow_cells import check_shallow_cells
+from solvers.checkers.slope_multipliers import check_slope_multipliers
 from solvers.errors import InputError, UnsupportedProblemError
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.balance import balance
@@ -50,6 +51,7 @@ CERTIFICATE_CHECKERS: dict[str, CertificateChecker] = {
     "region-list": check_region_list,
     "search-tree": check_search_tree,
     "shallow-cells": check_shallow_cells,
+    "slope-multipliers": check_slope_multipliers,
 }
 # The stated gradient is for readers; the proof uses the exact one, so only gross disagreement matters: relative to the
 # sizes of the terms that add up to it, since rounding is; and to the last bits of subnormal numbers.

@@ -21,7 +21,7 @@ from solvers.problems.questions import LipschitzProblem
 __all__ = ["MOST_SEARCHED", "Choice", "Size", "choose", "propagation_work", "size_of", "vertex_signs"]
 
 VERTICES, REGIONS, SEARCH = "vertex-enumeration", "region-enumeration", "branch-and-bound"
-SAMPLING, PROPAGATION, PRODUCT = "sampling", "propagation", "norm-product"
+SAMPLING, PROPAGATION, PRODUCT, SEMIDEFINITE = "sampling", "propagation", "norm-product", "semidefinite"
 
 # Undecided hidden neurons up to which a search that may never end is started at all.
 MOST_SEARCHED = 400
@@ -107,10 +107,10 @@ def _choose(size: Size) -> Choice:
     affordable = propagation_work(size) <= MOST_PROPAGATION
     return Choice(
         (),
-        (SAMPLING, PROPAGATION, PRODUCT) if affordable else (SAMPLING, PRODUCT),
+        (SAMPLING, PRODUCT, *((PROPAGATION,) if affordable else ()), SEMIDEFINITE),
         f"too large to be exact: {size.undecided} hidden neurons may change sign on the domain, and no search is "
-        f"started on more than {MOST_SEARCHED}; the bounds are from sampling and from "
-        f"{'propagation and ' if affordable else ''}norms of the weights",
+        f"started on more than {MOST_SEARCHED}; the bounds are from sampling, from norms of the weights"
+        f"{', from propagation' if affordable else ''} and from multipliers for slopes (semidefinite)",
     )
 
 

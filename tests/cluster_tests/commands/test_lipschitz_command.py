@@ -91,7 +91,8 @@ def test_a_network_that_is_too_large_gets_bounds_the_reason_and_exit_code_3(tmp_
         assert document["reason"] in answer.stderr
         # Only methods whose work is known beforehand, so that the answer comes soon.
         ran = {name.removesuffix("_seconds") for name in document["stats"] if name.endswith("_seconds")}
-        assert ran - {"wall"} <= {"sampling", "propagation", "norm_product"}
+        assert ran - {"wall"} <= {"sampling", "propagation", "norm_product", "semidefinite"}
+        assert "semidefinite" in document["method"]
 
 
 def test_a_search_that_is_cut_short_says_so(tmp_path: Path) -> None:

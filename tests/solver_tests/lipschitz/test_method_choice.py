@@ -84,7 +84,8 @@ def test_what_is_too_large_gets_bounds_and_a_reason() -> None:
         choice = choose(size)
         assert choice.exact == ()
         assert ("propagation" in choice.bounds) == propagated == ("propagation" in choice.reason)
-        assert {"sampling", "norm-product"} <= set(choice.bounds)
+        assert choice.bounds[:2] == ("sampling", "norm-product")
+        assert choice.bounds[-1] == "semidefinite"  # the one that takes its time
         assert f"{sum(size.widths)} hidden neurons" in choice.reason
         assert f"more than {MOST_SEARCHED}" in choice.reason
 

@@ -1,0 +1,249 @@
+"""Proves a Lipschitz bound from multipliers, whatever they are: one Cholesky decomposition a layer, rounded outward.
+
+For a free neuron z (a - z) >= 0, so for multipliers lambda >= 0, from the last layer to the first,
+
+    z'H z <= z'H z + 2 sum lambda_i z_i (a_i - z_i) <= max over free z of it
+           = y' (G' Y^-1 G + K) y,   Y = 2 Lambda - H_uu > 0,  G = Lambda W_u + H_ua W_a,  K = W_a' H_aa W_a,
+
+with y the layer below, u the free and a the active neurons. At the inputs diag(t) >= H gives |f(x) - f(x')|^2 <=
+sum t_k (x_k - x'_k)^2, so Lip_p <= sqrt ||t||_{p / (p - 2)} for p >= 2 (p = 2: the largest t_k).
+
+Rounding. Let R be the computed Cholesky factor of Y with its diagonal lowered, B the computed solution of R'B = G. Then
+[R B]'[R B] >= 0 exactly, and what the true matrix [[Y, G], [G', H']] has beyond it is at most gamma d_i d_j entry by
+entry, d the lengths of the columns of R and B. By 2 x_i x_j d_i d_j <= x_i^2 d_i^2 + x_j^2 d_j^2 the diagonals pay for
+it: Y is lowered, and H' raised, by a few n gamma d_i^2. Products with active neurons add kappa_j = sum_k sqrt(H_kk)
+|W_kj| to d_j, for |H_kl| <= sqrt(H_kk H_ll): every H dominates a square. Every constant below is at least twice what
+the theorems ask for. Weights are scaled (`slope_layers`), so what underflows is far below the least that is added.
+
+A share of every multiplier and of t is spared: what is proved is that the whole matrix of the inequality, over inputs
+and free neurons, dominates `spare` times its diagonal without H. So a checker that decomposes it in one piece, in
+float64, and loses less than that, comes to its end.
+
+Sources: [FRHMP19, theorem 2] for the multipliers; [XS24, section 3] for elimination layer by layer; [Rump06, theorem
+2.3] and [Hig02, theorems 8.5 and 10.3] for the rounding of Cholesky decompositions and triangular systems.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, eigvalsh, solve_triangular
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+
+from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.arithmetic.rounding import UNIT_ROUNDOFF
+from solvers.lipschitz.bounds.slope_layers import SlopeLayers
+
+__all__ = ["lipschitz_from_diagonal", "proved_columns", "proved_diagonal", "shallow_derivatives", "spare"]
+
+# Sizes that the diagonals must keep to: far from where products over- and underflow.
+LEAST, MOST = 1e-120, 1e120
+# What active neurons may add to the rounding of a checker, whose sums run through many layers.
+SPARED_FOR_ACTIVE = 1e-9
+# Sides up to which all eigenvalues are computed; beyond, only the largest is estimated.
+MOST_EIGENVALUES = 800
+
+
+def proved_diagonal(layers: SlopeLayers, multipliers: Sequence[FloatArray], shape: FloatArray) -> FloatArray | None:
+    """t, a multiple of `shape`, with |f(x) - f(x')|^2 <= sum_k t_k (x_k - x'_k)^2 for certain; None where not proved.
+
+    Args:
+        layers: the slopes, at least one layer.
+        multipliers: lambda of the free neurons, per hidden layer, >= 0.
+        shape: (d,), positive.
+    """
+    h = _above_inputs(layers, multipliers)
+    if h is None:
+        return None
+    w, free, spared = layers.weights[0], layers.free[0], spare(layers)
+    if free == len(w) and free < layers.inputs:
+        t = _wide_inputs(h, w, multipliers[0] * (1 - spared), multipliers[0], shape)
+    else:
+        last = _below(h, w, free, multipliers[0], spared)
+        t = None if last is None else _dominating(last, shape)
+    return None if t is None else t / (1 - spared) * (1 + 8 * UNIT_ROUNDOFF)
+
+
+def spare(layers: SlopeLayers) -> float:
+    """The share of the diagonal that is left to the rounding of a checker."""
+    sides = layers.inputs + sum(layers.free)
+    active = any(free < len(w) for free, w in zip(layers.free, layers.weights, strict=True))
+    return 8 * (sides + 8) * (sides + 16) * UNIT_ROUNDOFF + (SPARED_FOR_ACTIVE if active else 0.0)
+
+
+def proved_columns(layers: SlopeLayers, multipliers: Sequence[FloatArray]) -> FloatArray | None:
+    """(d,): no derivative by the k-th input is larger in size than the k-th entry; None where not proved."""
+    h = _above_inputs(layers, multipliers)
+    spared = spare(layers)
+    parts = None if h is None else _eliminated(h, layers.weights[0], layers.free[0], multipliers[0], spared)
+    if parts is None:
+        return None
+    b, active, passed, raised = parts
+    squares = np.einsum("ij,ij->j", b, b) + np.einsum("ij,ij->j", active, passed) + raised
+    return np.sqrt(np.maximum(squares, 0.0) / (1 - spared)) * (1 + 8 * UNIT_ROUNDOFF)
+
+
+def shallow_derivatives(layers: SlopeLayers) -> FloatArray:
+    """(d,): the largest sizes of sum_i s_i v_i W_ik over slopes s_i in [0, 1], of active neurons 1; rounded upward."""
+    terms = layers.output[:, None] * layers.weights[0]
+    free = layers.free[0]
+    fixed = terms[free:].sum(axis=0)
+    up, down = np.maximum(terms[:free], 0.0).sum(axis=0), np.maximum(-terms[:free], 0.0).sum(axis=0)
+    lost = 8 * (len(terms) + 8) * UNIT_ROUNDOFF * np.abs(terms).sum(axis=0)
+    return np.maximum(fixed + up, down - fixed) + lost
+
+
+def _above_inputs(layers: SlopeLayers, multipliers: Sequence[FloatArray]) -> FloatArray | None:
+    """H of the first hidden layer."""
+    if not layers.representable:
+        return None
+    v, spared = layers.output, spare(layers)
+    h: FloatArray = np.outer(v, v)
+    # Rounding of v_i v_j: u |v_i| |v_j|, paid for by the diagonal.
+    h[np.diag_indices(len(v))] *= 1 + 4 * UNIT_ROUNDOFF * (len(v) + 2)
+    for k in range(layers.depth - 1, 0, -1):
+        following = _below(h, layers.weights[k], layers.free[k], multipliers[k], spared)
+        if following is None:
+            return None
+        h = following
+    return h
+
+
+def _lowered(h: FloatArray, free: int, multiplier: FloatArray) -> FloatArray | None:
+    """2 Lambda - H_uu; None where its diagonal is not positive.
+
+    Args:
+        multiplier: lambda without what is spared.
+    """
+    y = -h[:free, :free]
+    diagonal = 2 * multiplier - np.diagonal(h)[:free]
+    if not (diagonal > 0).all() or not diagonal.max(initial=1.0) < MOST or not diagonal.min(initial=1.0) > LEAST:
+        return None
+    y[np.diag_indices(free)] = diagonal
+    return y
+
+
+def _below(h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray, spared: float) -> FloatArray | None:
+    """H' (m, m) with z'H z <= y'H' y for all z that the slopes allow for y; None where that is not proved.
+
+    Args:
+        h: (n, n), symmetric; w: (n, m); the first `free` neurons are free, the others active.
+    """
+    parts = _eliminated(h, w, free, multiplier, spared)
+    if parts is None:
+        return None
+    b, active, passed, raised = parts
+    following = b.T @ b + active.T @ passed
+    following = 0.5 * (following + following.T)
+    following[np.diag_indices(len(raised))] += raised
+    return following if np.isfinite(following).all() else None
+
+
+def _eliminated(
+    h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray, spared: float
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray] | None:
+    """B, W_a, H_aa W_a and what rounding adds to the diagonal: H' = B'B + W_a'(H_aa W_a) + diag."""
+    n, m = w.shape
+    gamma = (n + m + 16) * UNIT_ROUNDOFF
+    active = w[free:]
+    passed = h[free:, free:] @ active
+    kappa = np.sqrt(np.maximum(np.diagonal(h)[free:], 0.0)) @ np.abs(active)
+    b, lengths = np.zeros((0, m)), np.zeros(m)
+    if free:
+        y = _lowered(h, free, multiplier * (1 - spared))
+        if y is None:
+            return None
+        # d_i^2 <= Y_ii for the factor; H_uu,ii <= 2 lambda_i for products with active neurons.
+        room = np.diagonal(y) + (2 * multiplier if free < n else 0.0)
+        y[np.diag_indices(free)] -= 8 * gamma * (n + m) * room
+        g = multiplier[:, None] * w[:free] + h[:free, free:] @ active
+        try:
+            factor = cholesky(y, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            return None
+        b = solve_triangular(factor, g, lower=True, overwrite_b=True, check_finite=False)
+        lengths = np.sqrt(np.einsum("ij,ij->j", b, b))
+    raised = 8 * gamma * (n + m) * (lengths + kappa) ** 2 + 1e-250
+    return (b, active, passed, raised) if np.isfinite(raised).all() else None
+
+
+def _dominating(h: FloatArray, shape: FloatArray) -> FloatArray | None:
+    """The least multiple of `shape` that is proved to dominate H (d, d)."""
+    d = len(shape)
+    roots = np.sqrt(shape)
+    largest = _largest_eigenvalue(h / roots[:, None] / roots[None, :])
+    for step in (0.0, 1e-12, 1e-9, 1e-6, 1e-3):
+        t = shape * (largest * (1 + 8 * d * (d + 16) * UNIT_ROUNDOFF + step))
+        matrix = -h
+        matrix[np.diag_indices(d)] += t * (1 - 8 * d * (d + 16) * UNIT_ROUNDOFF)
+        if _is_positive(matrix):
+            return t
+    return None
+
+
+def _wide_inputs(
+    h: FloatArray, w: FloatArray, lowered: FloatArray, multiplier: FloatArray, shape: FloatArray
+) -> FloatArray | None:
+    """As `_dominating` for W' Lambda Y^-1 Lambda W, by a decomposition of the side n < d alone.
+
+    diag(t) >= W' Lambda Y^-1 Lambda W exactly where Y >= Lambda W diag(1 / t) W' Lambda.
+
+    Args:
+        lowered: the multipliers of the diagonal of Y, without what is spared.
+    """
+    n, d = w.shape
+    y = _lowered(h, n, lowered)
+    if y is None:
+        return None
+    scaled = w * (multiplier[:, None] / np.sqrt(shape)[None, :])
+    product = scaled @ scaled.T
+    product = 0.5 * (product + product.T)
+    gamma = (n + d + 32) * UNIT_ROUNDOFF
+    try:
+        factor = cholesky(y, lower=True, check_finite=False)
+    except LinAlgError:
+        return None
+    b = solve_triangular(factor, scaled, lower=True, check_finite=False)
+    largest = _largest_eigenvalue(b @ b.T)
+    if not LEAST < largest < MOST:
+        return None
+    lost = 8 * gamma * n * (np.diagonal(y) + np.diagonal(product) / largest)
+    for step in (0.0, 1e-12, 1e-9, 1e-6, 1e-3):
+        c = largest * (1 + 32 * gamma * n + step)
+        matrix = y - product / c
+        matrix[np.diag_indices(n)] -= lost
+        if _is_positive(matrix):
+            return shape * (c * (1 + 8 * UNIT_ROUNDOFF))
+    return None
+
+
+def _largest_eigenvalue(matrix: FloatArray) -> float:
+    """An estimate, to be proved by the caller."""
+    side = len(matrix)
+    if not np.isfinite(matrix).all():
+        return math.inf
+    if side > MOST_EIGENVALUES:
+        operator = LinearOperator((side, side), matvec=lambda x: matrix @ x, dtype=np.float64)
+        with contextlib.suppress(ArpackError):  # it did not converge: all of them, then
+            found = eigsh(operator, 1, which="LA", v0=np.ones(side), tol=1e-10, return_eigenvectors=False)
+            return max(float(found[0]), 0.0)
+    return max(float(eigvalsh(matrix, subset_by_index=[side - 1, side - 1])[0]), 0.0)
+
+
+def _is_positive(matrix: FloatArray) -> bool:
+    if not (np.diagonal(matrix) > 0).all():
+        return False
+    try:
+        cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError:
+        return False
+    return True
+
+
+def lipschitz_from_diagonal(t: FloatArray, p: float) -> float:
+    """sqrt ||t||_{p / (p - 2)}, rounded upward: Lip_p for p >= 2 from sum_k t_k x_k^2."""
+    exponent = math.inf if p == 2 else 1.0 if math.isinf(p) else p / (p - 2)
+    return math.sqrt(float(vector_norm(t, exponent))) * (1 + (len(t) + 16) * 4 * UNIT_ROUNDOFF)

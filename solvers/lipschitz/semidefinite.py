@@ -1,0 +1,318 @@
+"""Upper bounds by LipSDP-Neuron without a program solver: multipliers from a network of vectors, proved by Cholesky.
+
+For p >= 2 one certificate bounds |f(x) - f(x')|^2 by sum t_k (x_k - x'_k)^2. For p = 1 the largest derivative counts,
+each with multipliers of its own where that matters; a shallow network has a closed form: max over k of the larger of
+sum_i (v_i W_ik)_+ and sum_i (v_i W_ik)_-. Between 1 and 2, ||g||_p' <= ||g||_2^(2/p') ||g||_inf^(1 - 2/p') (Hoelder).
+On a box, ranges of pre-activations fix the slopes of the neurons that they decide; on R^d every slope is free.
+
+Loose where many neurons meet few inputs, for sign patterns that no input reaches count, and on pairs relu(x), relu(-x).
+
+Sources: [FRHMP19, theorem 2] (LipSDP-Neuron); [WPJ22] (other norms); the parts name theirs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.rounding import EPSILON
+from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.bounds.slope_layers import SlopeLayers, in_units
+from solvers.lipschitz.bounds.slope_proof import (
+    lipschitz_from_diagonal,
+    proved_columns,
+    proved_diagonal,
+    shallow_derivatives,
+)
+from solvers.lipschitz.bounds.vector_network import Multipliers, VectorNetwork
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, LipschitzBounds, Status
+
+__all__ = ["Semidefinite"]
+
+# Room that multipliers are given, layer by layer; the least that is proved is looked for.
+ROOMS = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+# Sweeps of the first round; every further round doubles them. The most, and the gap to the optimum that ends them.
+FIRST_SWEEPS, MOST_SWEEPS, CLOSE = 32, 2048, 1e-5
+# Hidden neurons beyond which a sweep takes a tenth of a second: vectors of twice the length bring multipliers near the
+# optimum in a few hundred sweeps, where 16 numbers stay 1e-2 above it; and a gap of 1e-3 is close enough.
+LARGE, CLOSE_WHEN_LARGE = 3000, 1e-3
+# Floating-point operations a second that a decomposition is sure to reach, for what fits into a time limit.
+SURE_RATE = 4e9
+# Multiplications of ranges over a box: more are not worth it, and so many are sure to be made in a second.
+MOST_RANGES, SURE_RANGES = 3 * 10**9, 10**8
+# A range decides a neuron if it keeps clear of 0 by this share of what adds up in it: a checker's, rounded elsewhere,
+# then does too.
+CLEAR = 1e-9
+
+
+@dataclass(slots=True)
+class _Program:
+    """The best proof so far of one program.
+
+    Attributes:
+        p: 2 or more; 1 where every derivative is bounded at once, `columns` holds their bounds.
+        bound, columns: in the units of the scaled network.
+        t: what was proved to dominate, (d,); empty for p = 1.
+        slowest: seconds that a proof has taken.
+    """
+
+    layers: SlopeLayers
+    p: float
+    network: VectorNetwork
+    bound: float = math.inf
+    multipliers: Multipliers | None = None
+    room: int = 0
+    columns: FloatArray = field(default_factory=lambda: np.zeros(0))
+    t: FloatArray = field(default_factory=lambda: np.zeros(0))
+    slowest: float = 0.0
+
+    def improve(self, deadline: Deadline) -> None:
+        """Sweep and prove in rounds until the gap to the program's optimum is closed, or nothing gains."""
+        sweeps, close = FIRST_SWEEPS, CLOSE_WHEN_LARGE if _is_large(self.layers) else CLOSE
+        while deadline.remaining > self.proof_seconds:
+            multipliers = self._swept(sweeps, deadline)
+            before = self.bound
+            self._prove(multipliers, deadline)
+            if self.bound <= self.network.reached * (1 + close) or self.network.sweeps >= MOST_SWEEPS:
+                return
+            if self.bound > before * (1 - close / 10):
+                return
+            sweeps = self.network.sweeps
+
+    def _swept(self, sweeps: int, deadline: Deadline) -> Multipliers:
+        multipliers = self.network.run(1)
+        for _ in range(sweeps - 1):
+            if deadline.remaining < 2 * self.proof_seconds:
+                break
+            multipliers = self.network.run(1)
+        return multipliers
+
+    @property
+    def proof_seconds(self) -> float:
+        """What one proof takes: what it took, or what it takes at most on an idle machine of today."""
+        sizes = [self.layers.inputs, *(len(w) for w in self.layers.weights)]
+        work = sum(n**3 / 3 + n * n * m + 2 * n * m * m for m, n in itertools.pairwise(sizes))
+        return max(work / SURE_RATE, self.slowest)
+
+    def _prove(self, multipliers: Multipliers, deadline: Deadline) -> None:
+        """From the room that was right last time: up until one is proved, then down while that gains."""
+        place, best = self.room, math.inf
+        while place < len(ROOMS):
+            best = self._try(multipliers.raised(ROOMS[place]))
+            if math.isfinite(best) or deadline.remaining < self.proof_seconds:
+                break
+            place += 1
+        if math.isinf(best):
+            return
+        while place and deadline.remaining > self.proof_seconds:
+            tried = self._try(multipliers.raised(ROOMS[place - 1]))
+            if tried >= best:
+                break
+            best, place = tried, place - 1
+        self.room = place
+
+    def _try(self, multipliers: Multipliers) -> float:
+        started = time.perf_counter()
+        columns = t = np.zeros(0)
+        if self.p == 1:  # all derivatives at once
+            proved = proved_columns(self.layers, multipliers.layers)
+            found = math.inf if proved is None else float(proved.max())
+            columns = columns if proved is None else proved
+        else:
+            dominating = proved_diagonal(self.layers, multipliers.layers, multipliers.inputs)
+            found = math.inf if dominating is None else lipschitz_from_diagonal(dominating, self.p)
+            t = t if dominating is None else dominating
+        self.slowest = max(self.slowest, time.perf_counter() - started)
+        if found < self.bound:
+            self.bound, self.multipliers, self.columns, self.t = found, multipliers, columns, t
+        return found
+
+    def listed(self, widths: Sequence[int]) -> list[list[float]]:
+        """The multipliers, per hidden layer one for every neuron of the network, 0 where the slope is decided."""
+        assert self.multipliers is not None
+        found = []
+        for n, free, kept, part in zip(
+            widths, self.layers.free, self.layers.kept, self.multipliers.layers, strict=True
+        ):
+            values = np.zeros(n)
+            values[kept[:free]] = part
+            found.append(values.tolist())
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What bounds a scaled network, and the certificate's data.
+
+    Attributes:
+        upper: inf where nothing was proved.
+        reached: a lower bound of the program's optimum; nan where there is none.
+    """
+
+    upper: float
+    reached: float
+    sweeps: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Semidefinite(AbstractLipschitzSolver):
+    """LipSDP-Neuron for every p, global and on boxes, for any depth and thousands of neurons.
+
+    `stats` has `gap_to_optimum` for p >= 2: how far the bound is above the program's optimum at most, relatively.
+
+    Attributes:
+        rank: numbers in every vector of the network of vectors; 16, and 32 for thousands of neurons, when left out.
+        certified: keep the multipliers as a certificate.
+    """
+
+    rank: int | None = None
+    certified: bool = False
+    name: ClassVar[str] = "semidefinite"
+    summary: ClassVar[str] = "upper bound by LipSDP-Neuron, proved: deep and wide networks, any p"
+    gives: ClassVar[Gives] = Gives.UPPER
+    domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
+
+    def certifying(self) -> Self:
+        return replace(self, certified=True)
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        deadline = budget.start()
+        stats: dict[str, float] = {}
+        certificate, reason = None, ""
+        if problem.network.depth == 0:
+            upper = norm_product_bound(problem.network, problem.p)
+            certificate = norm_product_certificate(problem.network, problem.p) if self.certified else None
+        else:
+            layers = SlopeLayers.of(problem.network, _box_signs(problem, deadline))
+            proof = self._bound(layers, problem, deadline, rng)
+            upper = in_units(proof.upper, layers.exponent) if proof.upper else 0.0
+            stats["sweeps"] = proof.sweeps
+            if proof.reached > 0 and math.isfinite(proof.upper):
+                stats["gap_to_optimum"] = proof.upper / proof.reached - 1
+            if math.isfinite(upper) and self.certified:
+                certificate = Certificate("slope-multipliers", proof.data)
+            if math.isinf(upper):
+                reason = _why_not(layers, budget)
+        status = Status.EXACT if upper == 0 else Status.BOUNDED
+        stats["wall_seconds"] = deadline.elapsed
+        return LipschitzBounds(
+            0.0, upper, status, self.name, problem.p, problem.domain, None, certificate, stats, reason
+        )
+
+    def _bound(
+        self, layers: SlopeLayers, problem: LipschitzProblem, deadline: Deadline, rng: np.random.Generator
+    ) -> _Proof:
+        p, widths = problem.p, problem.network.widths
+        data: dict[str, Any] = {"square": None, "derivative": None, "columns": []}
+        if not layers.representable:
+            return _Proof(math.inf, math.nan, 0, data)
+        if layers.is_constant:
+            return _Proof(0.0, math.nan, 0, data)
+        euclid = largest = math.inf
+        reached, sweeps = math.nan, 0
+        if p > 1:
+            program = _Program(layers, max(p, 2.0), self._network(layers, max(p, 2.0), rng))
+            program.improve(deadline)
+            euclid, sweeps = program.bound, program.network.sweeps
+            if math.isfinite(euclid):
+                data["square"] = {"t": program.t.tolist(), "layers": program.listed(widths)}
+            if p >= 2:
+                return _Proof(euclid, program.network.reached, sweeps, data)
+        if layers.depth == 1:
+            largest = float(shallow_derivatives(layers).max())
+        else:
+            bounds, programs, more = self._derivatives(layers, deadline, rng)
+            sweeps += more
+            largest = float(bounds.max(initial=0.0)) if len(bounds) else math.inf
+            data["columns"] = [{"inputs": own, "layers": part.listed(widths)} for own, part in programs if own]
+        data["derivative"] = largest if math.isfinite(largest) else None
+        return _Proof(_between(p, euclid, largest), reached, sweeps, data)
+
+    def _network(self, layers: SlopeLayers, p: float, rng: np.random.Generator) -> VectorNetwork:
+        return VectorNetwork(layers, p, self.rank or (32 if _is_large(layers) else 16), rng)
+
+    def _derivatives(
+        self, layers: SlopeLayers, deadline: Deadline, rng: np.random.Generator
+    ) -> tuple[FloatArray, list[tuple[list[int], _Program]], int]:
+        """Bounds (d,) of every derivative: by one program for all of them, then one each while the largest has none.
+
+        Returns:
+            The bounds, empty where none is proved; the programs, each with the inputs that it is for; sweeps.
+        """
+        shared = _Program(layers, 1.0, self._network(layers, 2.0, rng))
+        shared.improve(deadline)
+        bounds, sweeps = shared.columns.copy(), shared.network.sweeps
+        alone: dict[int, _Program] = {}
+        tried: set[int] = set()
+        while len(bounds):
+            k = int(np.argmax(bounds))
+            if k in tried or deadline.remaining < 2 * shared.proof_seconds:
+                break
+            tried.add(k)
+            column = layers.column(k)
+            own = _Program(column, 2.0, self._network(column, 2.0, rng))
+            own.improve(deadline)
+            sweeps += own.network.sweeps
+            if own.bound < bounds[k]:
+                bounds[k], alone[k] = own.bound, own
+        rest = [k for k in range(len(bounds)) if k not in alone]
+        return bounds, [(rest, shared), *(([k], own) for k, own in alone.items())], sweeps
+
+
+def _is_large(layers: SlopeLayers) -> bool:
+    return sum(len(w) for w in layers.weights) > LARGE
+
+
+def _why_not(layers: SlopeLayers, budget: Budget) -> str:
+    if not layers.representable:
+        return "weights of one neuron differ by more than 120 orders of magnitude: ask norm-product"
+    if math.isfinite(budget.seconds):
+        return "no multipliers were proved within the time limit: --time-limit allows more"
+    return "no multipliers were found that can be proved in rounding: ask norm-product"
+
+
+def _between(p: float, euclid: float, largest: float) -> float:
+    """Lip_p for 1 <= p < 2 from Lip_2 and the largest derivative: ||g||_q <= ||g||_2^(2/q) ||g||_inf^(1 - 2/q)."""
+    if p == 1:
+        return largest
+    if math.isinf(euclid) or largest == 0 or math.isinf(largest):
+        return euclid
+    share = 2 * (1 - 1 / p)
+    return min(euclid, largest * (euclid / largest) ** share * (1 + 64 * EPSILON))
+
+
+def _box_signs(problem: LipschitzProblem, deadline: Deadline) -> Sequence[NDArray[np.int8]] | None:
+    """Slopes that ranges over a box fix: 1 active, -1 silent, 0 undecided; None where there are no ranges."""
+    network, domain = problem.network, problem.domain
+    work = network.input_dimension * sum(w.size for w in network.weights[:-1])
+    if not isinstance(domain, Box) or work > min(MOST_RANGES, SURE_RANGES * deadline.remaining):
+        return None
+    from solvers.lipschitz.bounds.pattern_bounds import settle
+    from solvers.lipschitz.bounds.piece_arrays import PieceArrays
+    from solvers.problems.facets import solid_piece
+
+    arrays = PieceArrays.of(solid_piece(problem, domain), None)
+    shape = arrays.kernel.biases.shape
+    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+    settle(arrays, np.zeros(shape, dtype=np.int8), low, high)
+    found = []
+    reach = np.maximum(np.abs(domain.lower), np.abs(domain.upper))
+    for w, b, least, most in zip(network.weights, network.biases[:-1], low, high, strict=False):
+        clear = CLEAR * (np.abs(w) @ reach + np.abs(b))
+        least, most = least[: len(b)], most[: len(b)]
+        found.append(((least > clear).astype(np.int8) - (most < -clear)).astype(np.int8))
+        reach = np.maximum(most, 0.0)
+    return found
