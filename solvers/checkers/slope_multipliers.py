@@ -31,7 +31,7 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rationals import norm_above, power_above
 from solvers.arithmetic.rounding import EPSILON
 from solvers.checkers._base import Check
-from solvers.checkers.outward_ranges import PieceNetwork, propagate
+from solvers.checkers.outward_ranges import PieceNetwork, tighten_ranges
 from solvers.problems.domains import Box
 from solvers.problems.facets import solid_piece
 from solvers.problems.questions import LipschitzProblem
@@ -148,7 +148,7 @@ def _signs(problem: LipschitzProblem) -> list[NDArray[np.int8]]:
         return [np.zeros(n, dtype=np.int8) for n in problem.network.widths]
     piece = PieceNetwork(solid_piece(problem, problem.domain), np.inf)
     root = piece.root()
-    propagate(piece, root)
+    tighten_ranges(piece, root)
     return [signs[0] for signs in root.signs]
 
 

@@ -26,14 +26,14 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
-from solvers.lipschitz.bounds.slope_layers import SlopeLayers, in_units
-from solvers.lipschitz.bounds.slope_proof import (
+from solvers.lipschitz.bounds.slopes.layers import SlopeLayers, in_units
+from solvers.lipschitz.bounds.slopes.proof import (
     lipschitz_from_diagonal,
     proved_columns,
     proved_diagonal,
     shallow_derivatives,
 )
-from solvers.lipschitz.bounds.vector_network import Multipliers, VectorNetwork
+from solvers.lipschitz.bounds.slopes.vectors import Multipliers, VectorNetwork
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem

@@ -13,7 +13,8 @@ import pytest
 from solvers.arithmetic.rationals import exact_dual, norm_at_least, norm_at_most
 from solvers.checkers.balanced import FLOOR, balanced, bound_below, product_rounding, unit_box
 from solvers.checkers.norm_product import spectral_norm_at_most
-from solvers.checkers.outward_ranges import PieceNetwork, _largest_eigenvalues, gradients_are_short, tighten_ranges
+from solvers.checkers.outward_ranges import PieceNetwork, gradients_are_short, tighten_ranges
+from solvers.checkers.zonotopes import largest_eigenvalues
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.region_enumeration import RegionEnumeration
@@ -171,7 +172,7 @@ def test_bounds_that_are_no_numbers_prove_nothing() -> None:
     assert not norm_at_least(vector, 2.0, math.nan)
     assert not norm_at_least(vector, 2.0, math.inf)
     assert bound_below(math.nan, 0) < 0
-    assert np.isnan(_largest_eigenvalues(np.full((1, 2, 2), np.nan))).all()
+    assert np.isnan(largest_eigenvalues(np.full((1, 2, 2), np.nan))).all()
     assert not spectral_norm_at_most(np.array([[3.0, 4.0]]), Fraction(49, 10))
     # No direction of gradients is left out, and no node is short, against a bound that is no number.
     for p in (1.0, 1.5, 2.0, math.inf):

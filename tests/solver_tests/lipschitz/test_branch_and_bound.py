@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import linprog
 
 from solvers.arithmetic.norms import dual_exponent
-from solvers.checkers.outward_ranges import _dominated
+from solvers.checkers.zonotopes import dominated_lengths
 from solvers.lipschitz.bounds.directions import dual_directions
 from solvers.lipschitz.bounds.lengths import dominated_length
 from solvers.lipschitz.bounds.norm_products import norm_product_bound
@@ -274,7 +274,7 @@ def test_dominated_lengths_bound_every_corner(q: float) -> None:
         assert bound >= truth * (1 - 1e-12)
         # The checker's own is no wider, or it would refuse what the search has proved.
         middle, half = 0.5 * (low + high), 0.5 * (high - low)
-        (checked,) = _dominated(rows[None], middle[None], half[None], q, near[None], reach[None])
+        (checked,) = dominated_lengths(rows[None], middle[None], half[None], q, near[None], reach[None])
         assert truth * (1 - 1e-12) <= checked <= bound * (1 + 1e-11)
         if truth:
             tightest = min(tightest, bound / truth)

@@ -13,7 +13,7 @@ Rounding. Let R be the computed Cholesky factor of Y with its diagonal lowered, 
 entry, d the lengths of the columns of R and B. By 2 x_i x_j d_i d_j <= x_i^2 d_i^2 + x_j^2 d_j^2 the diagonals pay for
 it: Y is lowered, and H' raised, by a few n gamma d_i^2. Products with active neurons add kappa_j = sum_k sqrt(H_kk)
 |W_kj| to d_j, for |H_kl| <= sqrt(H_kk H_ll): every H dominates a square. Every constant below is at least twice what
-the theorems ask for. Weights are scaled (`slope_layers`), so what underflows is far below the least that is added.
+the theorems ask for. Weights are scaled (`slopes.layers`), so what underflows is far below the least that is added.
 
 A share of every multiplier and of t is spared: what is proved is that the whole matrix of the inequality, over inputs
 and free neurons, dominates `spare` times its diagonal without H. So a checker that decomposes it in one piece, in
@@ -35,7 +35,7 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rounding import UNIT_ROUNDOFF
-from solvers.lipschitz.bounds.slope_layers import SlopeLayers
+from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 
 __all__ = ["lipschitz_from_diagonal", "proved_columns", "proved_diagonal", "shallow_derivatives", "spare"]
 

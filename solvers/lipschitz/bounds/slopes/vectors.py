@@ -1,4 +1,4 @@
-"""Multipliers for `slope_proof` by the low-rank form of the semidefinite program's dual: a network of vectors.
+"""Multipliers for `slopes.proof` by the low-rank form of the semidefinite program's dual: a network of vectors.
 
 Every input and every neuron holds a vector of r numbers. A free neuron with pre-activation a in R^r may take any value
 on the sphere with a as diameter, (a + ||a|| s) / 2 with ||s|| = 1: all z with <z, a - z> >= 0 that are extreme. The
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
-from solvers.lipschitz.bounds.slope_layers import SlopeLayers
+from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 
 __all__ = ["Multipliers", "VectorNetwork"]
 

@@ -1,0 +1,1 @@
+"""Bounds from slopes alone: multipliers found by vectors, proved by Cholesky decompositions."""
