@@ -63,8 +63,9 @@ class Portfolio(AbstractLipschitzSolver):
                 mine = [i for i in waiting if plans[i][stage] == member.name]
                 if not mine:
                     continue
-                last = all(len(plans[i]) == stage + 1 or not choices[i].exact for i in mine)
-                left = budget.within(_limit(deadline, len(mine), len(waiting), last))
+                following = max(len(plans[i]) - stage - 1 for i in mine)
+                exact = any(choices[i].exact for i in mine)
+                left = budget.within(_limit(deadline, len(mine) / len(waiting), len(mine), following, exact))
                 answers = member.solve_batch([problems[i] for i in mine], budget=left, rngs=[rngs[i] for i in mine])
                 for i, answer in zip(mine, answers, strict=True):
                     found[i].append(answer)
@@ -141,9 +142,16 @@ class Portfolio(AbstractLipschitzSolver):
         )
 
 
-def _limit(deadline: Deadline, mine: int, waiting: int, last: bool) -> float:
-    """Seconds for a method that takes some of the problems that wait."""
+def _limit(deadline: Deadline, share: float, problems: int, following: int, exact: bool) -> float:
+    """Seconds for a method that takes a share of the problems that wait.
+
+    Args:
+        following: stages that come after this one. Exact methods follow where one has not closed the gap; of bounds
+            every one is asked, so that they share the time.
+    """
     if math.isinf(deadline.remaining):
-        return PATIENCE * mine
-    share = deadline.remaining * mine / waiting
-    return share if last else FIRST_SHARE * share
+        return PATIENCE * problems
+    left = deadline.remaining * share
+    if not exact:
+        return left / (following + 1)
+    return FIRST_SHARE * left if following else left

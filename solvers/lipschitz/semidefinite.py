@@ -167,6 +167,11 @@ class _Proof:
     data: dict[str, Any]
 
 
+# Seconds below which nothing is begun: scaling the layers of a large network takes as long.
+LEAST_SECONDS = 0.05
+NO_TIME = "no multipliers were proved within the time limit: --time-limit allows more"
+
+
 @dataclass(frozen=True)
 class Semidefinite(AbstractLipschitzSolver):
     """LipSDP-Neuron for every p, global and on boxes, for any depth and thousands of neurons.
@@ -195,6 +200,8 @@ class Semidefinite(AbstractLipschitzSolver):
         if problem.network.depth == 0:
             upper = norm_product_bound(problem.network, problem.p)
             certificate = norm_product_certificate(problem.network, problem.p) if self.certified else None
+        elif deadline.remaining < LEAST_SECONDS:
+            upper, reason = math.inf, NO_TIME
         else:
             layers = SlopeLayers.of(problem.network, _box_signs(problem, deadline))
             proof = self._bound(layers, problem, deadline, rng)
@@ -280,7 +287,7 @@ def _why_not(layers: SlopeLayers, budget: Budget) -> str:
     if not layers.representable:
         return "weights of one neuron differ by more than 120 orders of magnitude: ask norm-product"
     if math.isfinite(budget.seconds):
-        return "no multipliers were proved within the time limit: --time-limit allows more"
+        return NO_TIME
     return "no multipliers were found that can be proved in rounding: ask norm-product"
 
 
