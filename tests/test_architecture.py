@@ -199,7 +199,7 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
 
 
 def test_top_level_holds_only_what_is_agreed() -> None:
-    tracked = {"cluster", "tasks", "solvers", "tests", "tracking", ".ci"}
+    tracked = {"cluster", "findings", "tasks", "solvers", "tests", "tracking", ".ci"}
     ignored = {".git", ".venv", "runs", "build", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
     folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.endswith(".egg-info")}
     assert folders - ignored - {"__pycache__"} == tracked
