@@ -169,7 +169,7 @@ class _Proof:
 
 # Seconds below which nothing is begun: scaling the layers of a large network takes as long.
 LEAST_SECONDS = 0.05
-NO_TIME = "no multipliers were proved within the time limit: --time-limit allows more"
+NO_TIME = "no multipliers were proved within the time limit, only a product of norms: --time-limit allows more"
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,8 @@ class Semidefinite(AbstractLipschitzSolver):
                 certificate = Certificate("slope-multipliers", proof.data)
             if math.isinf(upper):
                 reason = _why_not(layers, budget)
+        if math.isinf(upper):
+            upper = norm_product_bound(problem.network, problem.p, 0.0)
         status = Status.EXACT if upper == 0 else Status.BOUNDED
         stats["wall_seconds"] = deadline.elapsed
         return LipschitzBounds(
@@ -285,10 +287,10 @@ def _is_large(layers: SlopeLayers) -> bool:
 
 def _why_not(layers: SlopeLayers, budget: Budget) -> str:
     if not layers.representable:
-        return "weights of one neuron differ by more than 120 orders of magnitude: ask norm-product"
+        return "weights of one neuron differ by more than 120 orders of magnitude: the bound is a product of norms"
     if math.isfinite(budget.seconds):
         return NO_TIME
-    return "no multipliers were found that can be proved in rounding: ask norm-product"
+    return "no multipliers were found that can be proved in rounding: the bound is a product of norms"
 
 
 def _between(p: float, euclid: float, largest: float) -> float:
