@@ -110,10 +110,15 @@ def witness_bounds(
                 proved = _rational_gradient(network, points[k])
             if proved is None:
                 continue
-            off = scalar_norm(proved.errors.tolist(), q) * (1 + 1e-14)
-            lower = (scalar_norm(proved.gradient.tolist(), q) - off) * (1 - 1e-14)
+            gradient, off = proved.gradient, scalar_norm(proved.errors.tolist(), q) * (1 + 1e-14)
+            rough = off > enough * scalar_norm(gradient.tolist(), q)
+            if rough and rounding_slack(network, q, proved.pattern) < off:
+                # Digits of fixed point run out where weights span many orders of magnitude; those of float64 do not.
+                gradient = LinearRegion(network, proved.pattern).gradient()[0]
+                off = rounding_slack(network, q, proved.pattern)
+            lower = (scalar_norm(gradient.tolist(), q) - off) * (1 - 1e-14)
             if lower > 0:
-                found[k] = lower, Witness(np.array(points[k]), proved.pattern, proved.gradient)
+                found[k] = lower, Witness(np.array(points[k]), proved.pattern, gradient)
     return found
 
 

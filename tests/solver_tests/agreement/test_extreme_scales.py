@@ -17,6 +17,8 @@ from tests.references.rational_constants import exact_constant, exact_regions
 from tests.strategies import gaussian_network
 
 METHODS = [name for name in LIPSCHITZ_SOLVERS if name != "mixed-integer"]
+# 126: digits of fixed point ran out, and the gradient that was told was 6e-6 off.
+DEFAULT = (0, 1, 2, 3, 126)
 EXPONENTS = (1.0, 1.001, 2.0, 3.0, math.inf)
 
 
@@ -35,7 +37,9 @@ def layered(rng: np.random.Generator) -> ReluNetwork:
     return ReluNetwork(weights, biases)
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(k, marks=pytest.mark.slow) for k in range(4, 200))])
+@pytest.mark.parametrize(
+    "seed", [*DEFAULT, *(pytest.param(k, marks=pytest.mark.slow) for k in range(4, 200) if k not in DEFAULT)]
+)
 def test_layers_in_extreme_units(seed: int) -> None:
     network = layered(np.random.default_rng([10, seed]))
     d = network.input_dimension
