@@ -111,11 +111,11 @@ def witness_bounds(
             if proved is None:
                 continue
             gradient, off = proved.gradient, scalar_norm(proved.errors.tolist(), q) * (1 + 1e-14)
-            rough = off > enough * scalar_norm(gradient.tolist(), q)
-            if rough and rounding_slack(network, q, proved.pattern) < off:
+            if off > enough * scalar_norm(gradient.tolist(), q):
                 # Digits of fixed point run out where weights span many orders of magnitude; those of float64 do not.
-                gradient = LinearRegion(network, proved.pattern).gradient()[0]
-                off = rounding_slack(network, q, proved.pattern)
+                rounding = rounding_slack(network, q, proved.pattern)
+                if rounding < off:
+                    gradient, off = LinearRegion(network, proved.pattern).gradient()[0], rounding
             lower = (scalar_norm(gradient.tolist(), q) - off) * (1 - 1e-14)
             if lower > 0:
                 found[k] = lower, Witness(np.array(points[k]), proved.pattern, gradient)
