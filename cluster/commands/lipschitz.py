@@ -70,7 +70,7 @@ def _solve(
     exponents, domain = request.exponents(), request.domain(network.input_dimension)
     solver = request.solver()
     if request.all_outputs:
-        from solvers.lipschitz.vector_outputs import solve_all_outputs
+        from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
 
         with progress:
             found = solve_all_outputs(solver, network, exponents, domain, budget=budget)

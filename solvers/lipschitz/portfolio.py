@@ -10,8 +10,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.method_choice import MOST_PROPAGATION, MOST_SEARCHED, Choice, choose, propagation_work, size_of
 from solvers.lipschitz.propagation import undecided_neurons
+from solvers.lipschitz.stages.choice import MOST_PROPAGATION, MOST_SEARCHED, Choice, choose, propagation_work, size_of
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem
@@ -30,7 +30,7 @@ FIRST_SHARE = 0.6
 
 @dataclass(frozen=True)
 class Portfolio(AbstractLipschitzSolver):
-    """Asks the methods that `method_choice` names for every problem, until one closes the gap.
+    """Asks the methods that `stages.choice` names for every problem, until one closes the gap.
 
     `stats` holds the seconds of every method that ran, under its name (`branch_and_bound_seconds`); `method` names the
     one or two whose bounds are in the answer.

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from solvers.arithmetic.norms import FloatArray, dual_exponent, exponent_label, vector_norm
 from solvers.errors import InputError
-from solvers.lipschitz.region_count import planar_corners, planar_regions
+from solvers.lipschitz.surveys.region_count import planar_corners, planar_regions
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box
 from solvers.problems.results import LipschitzBounds

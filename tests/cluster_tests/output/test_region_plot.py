@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from solvers.lipschitz.region_count import count_regions, planar_corners, planar_regions
+from solvers.lipschitz.surveys.region_count import count_regions, planar_corners, planar_regions
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem

@@ -21,7 +21,7 @@ import pytest
 
 from solvers.checkers.search_tree import check_search_tree
 from solvers.errors import InputError, SoundnessError
-from solvers.lipschitz.vector_outputs import solve_all_outputs
+from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.facets import bounded_pieces

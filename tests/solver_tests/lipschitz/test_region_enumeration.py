@@ -12,13 +12,13 @@ import pytest
 from solvers.arithmetic.norms import dual_exponent
 from solvers.errors import UnsupportedProblemError
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.region_count import count_regions
 from solvers.lipschitz.region_enumeration import MOST_INPUTS, RegionEnumeration
 from solvers.lipschitz.regions.exact_vertices import ExactVertices
 from solvers.lipschitz.regions.geometry import CellRows, Solver, locate
 from solvers.lipschitz.regions.pieces import region_pieces, start_of
 from solvers.lipschitz.regions.state import IMPROVED, TOP
 from solvers.lipschitz.regions.stream import RegionStream, new_record, padded_network, stream_regions
+from solvers.lipschitz.surveys.region_count import count_regions
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget

@@ -16,7 +16,7 @@ from cluster.cli import app
 from solvers.arithmetic.norms import dual_exponent
 from solvers.files.models import save_network
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
-from solvers.lipschitz.vector_outputs import solve_all_outputs
+from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace

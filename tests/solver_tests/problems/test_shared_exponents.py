@@ -11,7 +11,7 @@ import pytest
 
 from interlip import lipschitz
 from solvers.lipschitz.sampling import Sampling
-from solvers.lipschitz.vector_outputs import solve_all_outputs
+from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget

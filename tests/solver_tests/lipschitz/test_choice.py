@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from solvers.lipschitz.method_choice import MOST_SEARCHED, Size, choose, propagation_work, size_of, vertex_signs
+from solvers.lipschitz.stages.choice import MOST_SEARCHED, Size, choose, propagation_work, size_of, vertex_signs
 from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.facets import bounded_pieces
 from solvers.problems.questions import LipschitzProblem

@@ -1,0 +1,1 @@
+"""Parts of `auto`: which methods it asks, in which order."""
