@@ -13,6 +13,7 @@ from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
 from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.eclipse_fast import EclipseFast
 from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.portfolio import Portfolio
@@ -38,6 +39,7 @@ _METHODS: tuple[AbstractLipschitzSolver, ...] = (
     Sampling(),
     Semidefinite(),
     Propagation(),
+    EclipseFast(),
     NormProduct(),
 )
 # Slower than branch and bound, and exact in another way: for those who ask for a second opinion.

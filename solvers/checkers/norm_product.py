@@ -5,7 +5,11 @@ effect, in decimals of many digits rounded upward. The one step in float64 is th
 if c^2 I - W W^T is positive definite, which a Cholesky decomposition of that matrix, lowered by all that rounding can
 hide, shows by running to its end.
 
-Source: [Rump06, theorem 2.3]; [Hig02, section 3.1] for inner products.
+A bound by LipLT lists norms of products of layers. A product is computed in float64, and a bound of its errors beside
+it: rules that know sizes of entries alone are given sizes that no error exceeds, and the largest singular value is at
+most the computed one's and the Frobenius norm of the errors.
+
+Source: [Rump06, theorem 2.3]; [Hig02, sections 3.1, 3.5] for inner products; [FERC23, theorem 1] for LipLT.
 """
 
 from __future__ import annotations
@@ -29,13 +33,20 @@ SUBJECT = "upper bound"
 # A dual exponent is rounded to float64, which moves a norm in R^n by a relative log(n) 2^-52 at most.
 ROUNDED_DUAL = 1 + Fraction(1, 2**47)
 
+# What underflow hides of a sum of products is far below.
+SMALL = 1e-300
+
 
 def check_norm_product(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) -> Check:
     """Whether the norms listed bound those of the layers, and their product is no larger than `upper`."""
     try:
-        chain = data["chain"]
-        reason = _absolute_values(problem, upper) if chain is None else _chain(problem, chain, upper)
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        chain, transformed = data["chain"], data.get("transformed")
+        if transformed is not None:
+            with np.errstate(over="raise", invalid="raise"):
+                reason = _transformed(problem, transformed, upper)
+        else:
+            reason = _absolute_values(problem, upper) if chain is None else _chain(problem, chain, upper)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         return Check(SUBJECT, False, f"the product of norms cannot be replayed: {error!r}")
     if reason is not None:
         return Check(SUBJECT, False, reason)
@@ -71,9 +82,58 @@ def _chain(problem: LipschitzProblem, layers: Any, upper: float) -> str | None:
     return None
 
 
-def _norm_is_at_most(w: FloatArray, a: float, b: float, rule: str, norm: Fraction) -> bool:
-    """Whether a rule of `operator_norms.operator_norm_rules` proves ||W||_{a -> b} <= norm."""
+def _transformed(problem: LipschitzProblem, listed: Any, upper: float) -> str | None:
+    """m_k = 2^(1-k) ||W_(k,0)|| + sum_{0 < j < k} 2^(j-k) ||W_(k,j)|| m_j for every layer, the last at most `upper`."""
+    weights = problem.network.weights
+    if len(listed) != len(weights):
+        return f"the certificate must list {len(weights)} layers, got {len(listed)}"
+    reached: list[tuple[Fraction, float]] = []
+    for k, (w, terms) in enumerate(zip(weights, listed, strict=True), start=1):
+        if len(terms) != k:
+            return f"the certificate must list {k} products for layer {k - 1}, got {len(terms)}"
+        total, target = Fraction(0), parse_exponent(terms[0]["target"])
+        product, spread = w, np.zeros_like(w)
+        for j in range(k - 1, -1, -1):
+            if j < k - 1:
+                product, spread = _product(product, spread, weights[j])
+            term = terms[j]
+            a, b, norm = parse_exponent(term["source"]), parse_exponent(term["target"]), float(term["norm"])
+            before, source = reached[j - 1] if j else (Fraction(2), problem.p)
+            if (a, b) != (source, target):
+                return f"the product of layers {j} to {k - 1} is measured in other norms than its neighbours"
+            if not 0 <= norm < math.inf:
+                return f"the norm of layers {j} to {k - 1} must be a finite number >= 0, got {norm!r}"
+            if not _norm_is_at_most(product, a, b, str(term["rule"]), Fraction(norm), spread):
+                return f"the norm of layers {j} to {k - 1} from l_{a:g} to l_{b:g} is not shown to be at most {norm!r}"
+            total += Fraction(norm) * before / 2 ** (k - j)
+        reached.append((total, target))
+    if upper != math.inf and not reached[-1][0] <= Fraction(upper):
+        return f"the norms of products add up to more than the upper bound {upper!r}"
+    return None
+
+
+def _product(left: FloatArray, spread: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A product in float64, and no less than its errors, those of the left factor included."""
+    gamma = 2 * (len(right) + 4) * EPSILON
+    sizes = np.abs(right)
+    return left @ right, (spread @ sizes + gamma * (np.abs(left) @ sizes)) * (1 + gamma) + SMALL
+
+
+def _norm_is_at_most(
+    w: FloatArray, a: float, b: float, rule: str, norm: Fraction, spread: FloatArray | None = None
+) -> bool:
+    """Whether a rule of `operator_norms.operator_norm_rules` proves ||W||_{a -> b} <= norm.
+
+    Args:
+        spread: W is known up to errors of these sizes.
+    """
     m, n = w.shape
+    middle, missed = w, Fraction(0)
+    if spread is not None and spread.any():
+        w = (np.abs(w) + spread) * (1 + 4 * EPSILON)
+        largest = float(spread.max())
+        missed = Fraction(largest) * Fraction(float(np.sqrt(((spread / largest) ** 2).sum())))
+        missed *= 1 + (spread.size + 16) * Fraction(EPSILON)
     exact = {a, b} <= {1.0, 2.0, math.inf}
     room = norm if exact else norm / ROUNDED_DUAL
     zero, half, one = Fraction(0), Fraction(1, 2), Fraction(1)
@@ -86,7 +146,7 @@ def _norm_is_at_most(w: FloatArray, a: float, b: float, rule: str, norm: Fractio
         return norm_above(_lengths(w, dual_exponent(a)), b) <= room
     if rule == "spectral":
         factor = power_above(Fraction(n), max(zero, half - s)) * power_above(Fraction(m), max(zero, t - half))
-        return spectral_norm_at_most(w, room / factor)
+        return spectral_norm_at_most(middle, room / factor - missed)
     ends = {"one": one, "two": half, "inf": zero}
     high, low = rule.split("-")
     if a != b or not ends[low] <= s <= ends[high] or ends[low] == ends[high]:
@@ -99,7 +159,7 @@ def _norm_is_at_most(w: FloatArray, a: float, b: float, rule: str, norm: Fractio
     known, share = (_longest(w.T, 1.0), weight) if high == "one" else (_longest(w, 1.0), one - weight)
     if known == 0 or share == 1:
         return known <= room
-    return spectral_norm_at_most(w, _below(room / power_above(known, share), one / (one - share)))
+    return spectral_norm_at_most(middle, _below(room / power_above(known, share), one / (one - share)) - missed)
 
 
 def _below(base: Fraction, exponent: Fraction) -> Fraction:
@@ -124,7 +184,7 @@ def _longest(w: FloatArray, q: float) -> Fraction:
 
 def spectral_norm_at_most(w: FloatArray, bound: Fraction) -> bool:
     """Whether the largest singular value of W (m, n) is proved to be at most `bound`; rounding counts against it."""
-    if not w.any():
+    if not w.any() or bound < 0:
         return bound >= 0
     # Scaled by a power of two to entries around 1, out of reach of under- and overflow.
     shift = math.frexp(float(np.abs(w).max()))[1]

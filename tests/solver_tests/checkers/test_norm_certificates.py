@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from solvers.arithmetic.norms import vector_norm
 from solvers.arithmetic.operator_norms import operator_norm_rules, spectral_bound
 from solvers.arithmetic.rationals import norm_above, norm_at_most, power_above
 from solvers.checkers.norm_product import _norm_is_at_most, check_norm_product, spectral_norm_at_most
+from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds
+from solvers.problems.witnesses import gradients_at
 from tests.strategies import DETERMINISTIC, P_VALUES, exponents, gaussian_network, matrices, relu_networks
 
 
@@ -68,8 +71,12 @@ def test_the_largest_singular_value_is_bounded_sharply(shape: tuple[int, int], s
 
 
 def test_lies_are_named() -> None:
-    problem, answer, data = certified(gaussian_network([6, 9, 7, 1], np.random.default_rng(3)), 2.0)
+    """Of a chain of norms."""
+    problem = LipschitzProblem(gaussian_network([6, 9, 7, 1], np.random.default_rng(3)), 2.0)
+    upper = norm_product_bound(problem.network, 2.0)
+    data: dict[str, Any] = copy.deepcopy(dict(norm_product_certificate(problem.network, 2.0).data))
     assert data["chain"] is not None
+    assert check_norm_product(problem, data, upper).holds
     lies: list[tuple[str, Any]] = []
 
     def lie(reason: str, layer: int, **changes: Any) -> None:
@@ -92,10 +99,65 @@ def test_lies_are_named() -> None:
         ("cannot be replayed", {"chain": 7}),
         ("cannot be replayed", {}),
     ]:
-        check = check_norm_product(problem, changed, answer.upper)
+        check = check_norm_product(problem, changed, upper)
+        assert not check.holds
+        assert reason in check.reason
+    assert not check_norm_product(problem, data, upper * (1 - 1e-9)).holds
+
+
+@pytest.mark.parametrize("p", P_VALUES)
+def test_lies_about_products_of_layers_are_named(p: float) -> None:
+    """Of LipLT: every norm, its measures and its place count, and so does the sum."""
+    network = gaussian_network([6, 9, 7, 8, 1], np.random.default_rng(3))
+    problem, answer, data = certified(network, p)
+    assert data["transformed"] is not None
+    places = [(k, j) for k in range(4) for j in range(k + 1)]
+    lies: list[tuple[str, list[list[dict[str, Any]]]]] = []
+
+    def lie(reason: str, k: int, j: int, **changes: Any) -> None:
+        changed = copy.deepcopy(data["transformed"])
+        changed[k][j].update(changes)
+        lies.append((reason, changed))
+
+    for k, j in places:
+        norm = data["transformed"][k][j]["norm"]
+        lie("is not shown to be at most", k, j, norm=norm * (1 - 1e-9))
+        lie("add up to more", k, j, norm=norm * (1 + 1e-9))
+        lie("finite number", k, j, norm=math.nan)
+        lie("finite number", k, j, norm=-norm)
+        lie("other norms" if j else "measured", k, j, source=7.0)
+        lie("cannot be replayed", k, j, rule="magic" if k < 3 else None, source="x")
+    lie("measured", 1, 1, target=7.0)
+    swapped = copy.deepcopy(data["transformed"])
+    swapped[2][1], swapped[2][2] = swapped[2][2], swapped[2][1]
+    lies += [("layers", data["transformed"][:-1]), ("products", [row[:-1] for row in data["transformed"]])]
+    lies += [("", swapped)] if swapped != data["transformed"] else []
+    for reason, changed in lies:
+        check = check_norm_product(problem, {**data, "transformed": changed}, answer.upper)
         assert not check.holds
         assert reason in check.reason
     assert not check_norm_product(problem, data, answer.upper * (1 - 1e-9)).holds
+    assert not check_norm_product(problem, {"chain": None, "transformed": 7}, answer.upper).holds
+
+
+@pytest.mark.slow
+def test_no_numbers_prove_less_than_the_layers_allow() -> None:
+    """2 000 made-up lists of norms for less than an attained gradient: some norm is always too small."""
+    rng = np.random.default_rng(12)
+    for _ in range(2000):
+        sizes = [int(n) for n in rng.integers(1, 6, int(rng.integers(2, 5)))]
+        network = gaussian_network([*sizes, 1], rng)
+        p = float(rng.choice([1.0, 1.5, 2.0, 3.0, math.inf]))
+        problem, _, data = certified(network, p)
+        truth = float(vector_norm(gradients_at(network, 3 * rng.standard_normal((50, sizes[0]))), problem.dual_p).max())
+        claim = truth * (1 - 10.0 ** rng.uniform(-9, -1))
+        if data.get("transformed") is None or truth == 0:
+            continue
+        shrunk = claim / NormProduct().solve(problem).upper
+        for row in data["transformed"]:
+            for term in row:
+                term["norm"] *= shrunk * rng.uniform(0.5, 2) if rng.random() < 0.5 else 1.0
+        assert not check_norm_product(problem, data, claim).holds
 
 
 @pytest.mark.parametrize("p", P_VALUES)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 
 from solvers.arithmetic.norms import dual_exponent
-from solvers.arithmetic.operator_norms import operator_norm_bound
-from solvers.lipschitz.bounds.norm_products import norm_product_bound
+from solvers.arithmetic.operator_norms import operator_norm_bound, spectral_bound
+from solvers.lipschitz.bounds.norm_products import LayerProducts, norm_product_bound
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 from solvers.networks.relu import ReluNetwork
+from solvers.problems.budget import Budget
 from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Status
@@ -85,6 +86,46 @@ def test_no_product_along_a_chain_of_norms_is_smaller(p: float) -> None:
     if p == 2.0:
         spectral = math.prod(float(np.linalg.svd(w, compute_uv=False)[0]) for w in network.weights)
         assert norm_product_bound(network, p) <= spectral * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("sizes", [[3, 6, 1], [4, 7, 5, 1], [3, 6, 5, 4, 1]], ids=str)
+def test_for_p_2_it_is_the_loop_transformation(sizes: list[int]) -> None:
+    """LipLT from its formula: m_k = 2^(1-k) |W_(k,0)| + sum_j 2^(j-k) |W_(k,j)| m_j with spectral norms."""
+    network = gaussian_network(sizes, np.random.default_rng(6))
+    lengths: list[float] = []
+    for k in range(1, len(network.weights) + 1):
+        norms = []
+        for j in range(k):
+            product = np.linalg.multi_dot([np.eye(sizes[k]), *network.weights[j:k][::-1], np.eye(sizes[j])])
+            norms.append(float(np.linalg.norm(product, 2)))
+        lengths.append(2.0 ** (1 - k) * norms[0] + sum(2.0 ** (j - k) * norms[j] * lengths[j - 1] for j in range(1, k)))
+    upper = NormProduct().solve(LipschitzProblem(network, 2.0)).upper
+    assert lengths[-1] <= upper <= lengths[-1] * (1 + 1e-11)
+    assert upper < norm_product_bound(network, 2.0)
+
+
+@DETERMINISTIC
+@given(relu_networks(layers=(1, 3), most_inputs=4))
+def test_products_of_layers_give_no_more_than_layers_alone(network: ReluNetwork) -> None:
+    for p in P_VALUES:
+        products = LayerProducts.of(network)
+        assert products is not None
+        spectral = math.prod(spectral_bound(w) for w in network.weights)
+        bound, _ = products.transformed(p)
+        lengths = np.linalg.norm(
+            gradients_at(network, np.random.default_rng(0).standard_normal((60, network.input_dimension)) * 3),
+            dual_exponent(p),
+            axis=1,
+        )
+        assert bound >= lengths.max() * (1 - 1e-12)
+        assert p != 2 or bound <= spectral * (1 + 1e-11) + 1e-250
+
+
+def test_products_are_not_begun_where_there_is_no_time_for_them() -> None:
+    network = gaussian_network([30, 40, 40, 1], np.random.default_rng(7))
+    assert LayerProducts.of(network, 0.0) is None
+    answer = NormProduct().solve(LipschitzProblem(network, 2.0), budget=Budget(seconds=0.0))
+    assert answer.upper >= NormProduct().solve(LipschitzProblem(network, 2.0)).upper
 
 
 def test_biases_and_domain_do_not_enter() -> None:
