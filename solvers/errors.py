@@ -14,10 +14,11 @@ class UnsupportedProblemError(InputError):
 
 
 class MissingBackendError(RuntimeError):
-    """An optional package is not installed. The message names the extra that brings it."""
+    """An optional package is not installed. The message names the extra that brings it, if there is one."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the package {package}: pip install 'interlip[{extra}]'")
+        wanted = f"'interlip[{extra}]'" if extra else package
+        super().__init__(f"{feature} needs the package {package}: pip install {wanted}")
         self.package = package
         self.extra = extra
 

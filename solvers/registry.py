@@ -17,7 +17,6 @@ from solvers.lipschitz.eclipse_fast import EclipseFast
 from solvers.lipschitz.mixed_integer import MixedInteger
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.portfolio import Portfolio
-from solvers.lipschitz.programs.backends import check_backend
 from solvers.lipschitz.propagation import Propagation
 from solvers.lipschitz.region_enumeration import RegionEnumeration
 from solvers.lipschitz.sampling import Sampling
@@ -91,20 +90,22 @@ def _unknown(what: str, name: str, table: Mapping[str, object]) -> str:
     return f"unknown {what} {name!r}{hint} (known: {', '.join(table)})"
 
 
-def lipschitz_solver_named(name: str) -> AbstractLipschitzSolver:
-    """Look a method up; `mixed-integer:scip` also names the solver of its programs.
+def lipschitz_solver_named(name: str, program_solver: str | None = None) -> AbstractLipschitzSolver:
+    """Look a method up; `mixed-integer:scip` and `semidefinite:clarabel` also name the solver of its programs.
+
+    Args:
+        name: of the method.
+        program_solver: the solver of its programs, where the name does not say it.
 
     Raises:
-        InputError: unknown; the message gives the nearest name.
+        InputError: unknown, the message gives the nearest name; or two solvers, or one for a method without programs.
         MissingBackendError: the solver of its programs is not installed.
     """
-    method, _, backend = name.partition(":")
+    method, colon, backend = name.partition(":")
     if method not in LIPSCHITZ_SOLVERS:
         raise InputError(_unknown("method", name, LIPSCHITZ_SOLVERS))
+    if colon and program_solver is not None:
+        raise InputError(f"the method {name} names its solver already: leave out the solver {program_solver!r}")
+    chosen = backend if backend else program_solver
     solver = LIPSCHITZ_SOLVERS[method]
-    if not backend:
-        return solver
-    if not isinstance(solver, MixedInteger):
-        raise InputError(f"method {method} takes no solver after a colon, got {name!r}")
-    check_backend(backend.upper())
-    return MixedInteger(backend.upper())
+    return solver if chosen is None else solver.with_program_solver(chosen.upper())

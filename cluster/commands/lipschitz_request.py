@@ -35,7 +35,15 @@ class LipschitzRequest:
     box: Annotated[tuple[float, float] | None, typer.Option("--box", metavar="LO HI", help="On [LO, HI]^d.")] = None
     center: Annotated[str | None, typer.Option(help="On a box around the point in a .npy or text file.")] = None
     radius: Annotated[float | None, typer.Option(help="Half width of the box around --center.")] = None
-    method: Annotated[str, typer.Option(help="auto, or a method by name; mixed-integer:scip also works.")] = "auto"
+    method: Annotated[str, typer.Option(help="auto, or one of `interlip methods`; mixed-integer:scip also works.")] = (
+        "auto"
+    )
+    program_solver: Annotated[
+        str | None,
+        typer.Option(
+            "--solver", metavar="NAME", help="Of programs: highs, scip, gurobi; for semidefinite clarabel, scs, mosek."
+        ),
+    ] = None
     output: Annotated[int | None, typer.Option(help="Which output of a vector-valued network.")] = None
     margin: Annotated[tuple[int, int] | None, typer.Option(metavar="I J", help="Output I minus output J.")] = None
     all_outputs: Annotated[
@@ -87,11 +95,12 @@ class LipschitzRequest:
         """The method asked for; with --certify one that keeps its proofs.
 
         Raises:
-            InputError: no method has that name.
+            InputError: no method has that name, or its programs no such solver.
+            MissingBackendError: that solver is not installed.
         """
         from solvers.registry import lipschitz_solver_named
 
-        chosen = lipschitz_solver_named(self.method)
+        chosen = lipschitz_solver_named(self.method, self.program_solver)
         return chosen.certifying() if self.certify else chosen
 
     def domain(self, dimension: int) -> Domain:

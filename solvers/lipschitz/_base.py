@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from solvers.errors import SoundnessError, UnsupportedProblemError
+from solvers.errors import InputError, SoundnessError, UnsupportedProblemError
 from solvers.problems.balance import balance_all
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain
@@ -36,10 +36,18 @@ class AbstractLipschitzSolver(abc.ABC):
     nothing from many problems at once, `_solve`) and `refuses`; callers use `solve` and `solve_batch`.
 
     Class attributes say what the method can do; the contract tests walk the registry and hold it to them.
+
+    Attributes:
+        exponents: which p it takes, as people read it.
+        needs: what it asks of a network or a machine, beyond what this package brings; empty for nothing.
+        cost: what its time and memory grow with, for people who choose a method.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    exponents: ClassVar[str] = "[1, inf]"
+    needs: ClassVar[str] = ""
+    cost: ClassVar[str] = ""
     gives: ClassVar[Gives]
     exact: ClassVar[bool] = False
     # Relative width down to which an exact method closes its interval, whatever gap is asked for.
@@ -56,6 +64,15 @@ class AbstractLipschitzSolver(abc.ABC):
     def certifying(self) -> Self:
         """The same method with a certificate recorded beside every upper bound it proves, where it can make one."""
         return self
+
+    def with_program_solver(self, name: str) -> Self:
+        """The same method with another solver of its programs, by its name in capitals.
+
+        Raises:
+            InputError: the method has no programs, or no solver has that name.
+            MissingBackendError: the solver is not installed.
+        """
+        raise InputError(f"method {self.name} takes no solver of programs, got {name.lower()!r}")
 
     def solve(
         self, problem: LipschitzProblem, *, budget: Budget | None = None, rng: np.random.Generator | None = None

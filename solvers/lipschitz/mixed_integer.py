@@ -16,8 +16,8 @@ Source: LipMIP [JD20]; `problems.regions` for the strict interior.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -65,6 +65,10 @@ class MixedInteger(AbstractLipschitzSolver):
     exact: ClassVar[bool] = True
     resolution: ClassVar[float] = 1e-6
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
+
+    def with_program_solver(self, name: str) -> Self:
+        check_backend(name)
+        return replace(self, backend=name)
 
     def refuses(self, problem: LipschitzProblem) -> str | None:
         if problem.p != 1 and not math.isinf(problem.p):

@@ -26,6 +26,7 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.bounds.slopes.given import prove_given
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers, in_units
 from solvers.lipschitz.bounds.slopes.proof import (
     lipschitz_from_diagonal,
@@ -34,6 +35,12 @@ from solvers.lipschitz.bounds.slopes.proof import (
     shallow_derivatives,
 )
 from solvers.lipschitz.bounds.slopes.vectors import Multipliers, VectorNetwork
+from solvers.lipschitz.programs.slope_statement import (
+    Stated,
+    check_semidefinite_backend,
+    solve_statement,
+    too_large_to_state,
+)
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem
@@ -181,10 +188,13 @@ class Semidefinite(AbstractLipschitzSolver):
     Attributes:
         rank: numbers in every vector of the network of vectors; 16, and 32 for thousands of neurons, when left out.
         certified: keep the multipliers as a certificate.
+        program_solver: CLARABEL, SCS or MOSEK, for the program stated in one piece in place of the network of vectors:
+            a reference for small networks. Its multipliers are proved as any others.
     """
 
     rank: int | None = None
     certified: bool = False
+    program_solver: str | None = None
     name: ClassVar[str] = "semidefinite"
     summary: ClassVar[str] = "upper bound by LipSDP-Neuron, proved: deep and wide networks, any p"
     gives: ClassVar[Gives] = Gives.UPPER
@@ -192,6 +202,10 @@ class Semidefinite(AbstractLipschitzSolver):
 
     def certifying(self) -> Self:
         return replace(self, certified=True)
+
+    def with_program_solver(self, name: str) -> Self:
+        check_semidefinite_backend(name)
+        return replace(self, program_solver=name)
 
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
@@ -204,7 +218,10 @@ class Semidefinite(AbstractLipschitzSolver):
             upper, reason = math.inf, NO_TIME
         else:
             layers = SlopeLayers.of(problem.network, _box_signs(problem, deadline))
-            proof = self._bound(layers, problem, deadline, rng)
+            if self.program_solver is None:
+                proof = self._bound(layers, problem, deadline, rng)
+            else:
+                proof, reason = self._stated(layers, problem, deadline)
             upper = in_units(proof.upper, layers.exponent) if proof.upper else 0.0
             stats["sweeps"] = proof.sweeps
             if proof.reached > 0 and math.isfinite(proof.upper):
@@ -212,7 +229,7 @@ class Semidefinite(AbstractLipschitzSolver):
             if math.isfinite(upper) and self.certified:
                 certificate = Certificate("slope-multipliers", proof.data)
             if math.isinf(upper):
-                reason = _why_not(layers, budget)
+                reason = reason or _why_not(layers, budget)
         if math.isinf(upper):
             upper = norm_product_bound(problem.network, problem.p, 0.0)
         status = Status.EXACT if upper == 0 else Status.BOUNDED
@@ -249,6 +266,35 @@ class Semidefinite(AbstractLipschitzSolver):
             data["columns"] = [{"inputs": own, "layers": part.listed(widths)} for own, part in programs if own]
         data["derivative"] = largest if math.isfinite(largest) else None
         return _Proof(_between(p, euclid, largest), reached, sweeps, data)
+
+    def _stated(self, layers: SlopeLayers, problem: LipschitzProblem, deadline: Deadline) -> tuple[_Proof, str]:
+        """What the multipliers of a program's solver prove, and what there is to say about them."""
+        assert self.program_solver is not None
+        check_semidefinite_backend(self.program_solver)
+        p, nothing = problem.p, _Proof(math.inf, math.nan, 0, {})
+        told = too_large_to_state(layers)
+        if told and not layers.is_constant:
+            return nothing, f"{told}: the bound is a product of norms; without --solver multipliers are found anyway"
+        ends: list[Stated] = []
+
+        def solve(part: SlopeLayers, exponent: float) -> Multipliers | None:
+            ends.append(solve_statement(part, exponent, self.program_solver or "", deadline.remaining))
+            return ends[-1].multipliers
+
+        square, columns = None, []
+        if layers.representable and not layers.is_constant:
+            square = solve(layers, max(p, 2.0)) if p > 1 else None
+            if p < 2 and layers.depth > 1:
+                found = [([k], solve(layers.column(k), 2.0)) for k in range(layers.inputs)]
+                columns = [(own, part) for own, part in found if part is not None]
+                columns = columns if len(columns) == len(found) else []
+        proof = prove_given(layers, problem.network.widths, p, square, columns)
+        odd = [end.status for end in ends if end.status != "optimal"]
+        said = f"{self.program_solver} ended {odd[0]}" if odd else ""
+        if math.isinf(proof.upper):
+            said = said or f"the multipliers of {self.program_solver} cannot be proved in rounding"
+            return nothing, f"{said}: the bound is a product of norms"
+        return _Proof(proof.upper, math.nan, 0, proof.data), said and f"{said}: the bound is what its multipliers prove"
 
     def _network(self, layers: SlopeLayers, p: float, rng: np.random.Generator) -> VectorNetwork:
         return VectorNetwork(layers, p, self.rank or (32 if _is_large(layers) else 16), rng)
