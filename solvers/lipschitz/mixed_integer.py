@@ -61,6 +61,8 @@ class MixedInteger(AbstractLipschitzSolver):
     backend: str = "HIGHS"
     name: ClassVar[str] = "mixed-integer"
     summary: ClassVar[str] = "exact for p = 1 and p = inf, any depth: mixed-integer programs through cvxpy"
+    exponents: ClassVar[str] = "1, inf"
+    cost: ClassVar[str] = "exponential in undecided neurons, 2 d programs for p = 1"
     gives: ClassVar[Gives] = Gives.BOTH
     exact: ClassVar[bool] = True
     resolution: ClassVar[float] = 1e-6

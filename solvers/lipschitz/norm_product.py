@@ -38,7 +38,8 @@ class NormProduct(AbstractLipschitzSolver):
 
     certified: bool = False
     name: ClassVar[str] = "norm-product"
-    summary: ClassVar[str] = "upper bound from operator norms of the layers and of their products: any size, any p"
+    summary: ClassVar[str] = "upper bound from norms of the layers and of their products: any size, any p"
+    cost: ClassVar[str] = "L^2 / 2 times N^3: 2 s for 3 x 1000"
     gives: ClassVar[Gives] = Gives.UPPER
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
 

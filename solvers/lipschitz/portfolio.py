@@ -44,6 +44,7 @@ class Portfolio(AbstractLipschitzSolver):
     certified: bool = False
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "the exact method that fits, or the best bounds where none does"
+    cost: ClassVar[str] = "what the methods cost that fit: milliseconds to minutes"
     gives: ClassVar[Gives] = Gives.BOTH
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
 

@@ -79,6 +79,8 @@ class RegionEnumeration(AbstractLipschitzSolver):
     certified: bool = False
     name: ClassVar[str] = "region-enumeration"
     summary: ClassVar[str] = f"exact for any depth and p up to d = {MOST_INPUTS}: every linear region, one by one"
+    needs: ClassVar[str] = f"{MOST_INPUTS} inputs at most"
+    cost: ClassVar[str] = "linear regions, thousands a second: few inputs (d <= 4)"
     gives: ClassVar[Gives] = Gives.BOTH
     exact: ClassVar[bool] = True
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)

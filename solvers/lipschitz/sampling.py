@@ -1,4 +1,8 @@
-"""Lower bounds from gradients at random points: any depth, any p, any domain."""
+"""Lower bounds from gradients at random points: any depth, any p, any domain.
+
+max_i ||grad f(x_i)||_p' over points that `problems.random_points` draws. Loose where long gradients live in small
+regions: in many dimensions, and in deep networks, random points hardly ever meet them.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +38,7 @@ class Sampling(AbstractLipschitzSolver):
     points: int = 16384
     name: ClassVar[str] = "sampling"
     summary: ClassVar[str] = "lower bound from gradients at random points: any size, any p"
+    cost: ClassVar[str] = "one gradient a point, exact arithmetic for the longest"
     gives: ClassVar[Gives] = Gives.LOWER
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
 

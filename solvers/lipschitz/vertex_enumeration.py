@@ -63,7 +63,9 @@ class VertexEnumeration(AbstractLipschitzSolver):
     device: str = "cpu"
     certified: bool = False
     name: ClassVar[str] = "vertex-enumeration"
-    summary: ClassVar[str] = "exact for one hidden layer: every cell of the hyperplane arrangement through its vertices"
+    summary: ClassVar[str] = "exact for one hidden layer: every cell of the arrangement, by its vertices"
+    needs: ClassVar[str] = "one hidden layer at most"
+    cost: ClassVar[str] = "d of N kinks at a time: 10^7 signs a second"
     gives: ClassVar[Gives] = Gives.BOTH
     exact: ClassVar[bool] = True
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)

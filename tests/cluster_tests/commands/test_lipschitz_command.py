@@ -111,3 +111,21 @@ def test_a_certificate_that_is_not_made_is_missed_aloud(tmp_path: Path) -> None:
     assert answer.exit_code == 3
     assert json.loads(answer.stdout)["certificate"] is None
     assert "no certificate for 1 of 1" in answer.stderr
+
+
+def test_the_solver_of_programs_is_chosen_in_two_ways(tmp_path: Path) -> None:
+    save_network(gaussian_network([3, 5, 4, 1], np.random.default_rng(0), 0.3), tmp_path / "net.npz")
+    found = []
+    for words in (["semidefinite", "--solver", "clarabel"], ["semidefinite:clarabel"], ["semidefinite"]):
+        answer = run("lipschitz", str(tmp_path / "net.npz"), "--json", "--method", *words)
+        assert answer.exit_code == 3, answer.output
+        found.append(json.loads(answer.stdout)["upper"])
+    assert found[0] == found[1] == pytest.approx(found[2], rel=1e-3)
+    for words, said in (
+        (["auto", "--solver", "scs"], "takes no solver of programs"),
+        (["semidefinite", "--solver", "highs"], "CLARABEL, SCS, MOSEK"),
+        (["mixed-integer", "--solver", "clarabel"], "HIGHS, SCIP, GUROBI"),
+    ):
+        answer = run("lipschitz", str(tmp_path / "net.npz"), "--method", *words)
+        assert answer.exit_code == 2
+        assert said in answer.stderr
