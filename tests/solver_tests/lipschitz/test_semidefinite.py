@@ -10,6 +10,8 @@ from hypothesis import given
 
 from solvers.arithmetic.norms import dual_exponent
 from solvers.lipschitz.bounds.norm_products import norm_product_bound
+from solvers.lipschitz.eclipse_fast import EclipseFast
+from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.semidefinite import Semidefinite
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
@@ -30,6 +32,7 @@ from tests.strategies import DETERMINISTIC, exponents, gaussian_network, relu_ne
 
 P_VALUES = (1.0, 1.25, 1.5, 2.0, 3.0, 8.0, math.inf)
 SOLVER = Semidefinite()
+FAST = EclipseFast()
 REGIONS = LIPSCHITZ_SOLVERS["region-enumeration"]
 VERTICES = LIPSCHITZ_SOLVERS["vertex-enumeration"]
 
@@ -52,6 +55,10 @@ def assert_sound_and_in_order(network: ReluNetwork, domain: Domain) -> None:
         assert bound.upper >= answer.lower, told
         if p == 2:
             neuron, layer, (fast, _) = bound.upper, one_multiplier_a_layer(network), eclipse_fast(network)
+            proved = FAST.solve(LipschitzProblem(network, p, domain)).upper
+            product = NormProduct().solve(LipschitzProblem(network, p, domain)).upper
+            assert answer.lower <= proved <= fast * (1 + 1e-9), told
+            assert answer.lower <= product <= product_of_spectral_norms(network) * (1 + 1e-9), told
             # What is allowed is how far the bound may be from its own optimum.
             assert neuron <= layer * (1 + 1e-4), told
             assert layer <= fast * (1 + 1e-9), told
