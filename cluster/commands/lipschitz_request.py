@@ -60,6 +60,9 @@ class LipschitzRequest:
     certify: Annotated[
         bool, typer.Option("--certify", help="Keep the proof of the upper bound, for `interlip verify`.")
     ] = False
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Torch device, for --method semidefinite or vertex-enumeration.")
+    ] = "cpu"
     json: Json = False
 
     def __post_init__(self) -> None:
@@ -92,15 +95,15 @@ class LipschitzRequest:
         return read_network(self.model, self.activation)
 
     def solver(self) -> AbstractLipschitzSolver:
-        """The method asked for; with --certify one that keeps its proofs.
+        """The method asked for, on its device; with --certify one that keeps its proofs.
 
         Raises:
-            InputError: no method has that name, or its programs no such solver.
+            InputError: no method has that name, its programs no such solver, it uses no device, or there is none such.
             MissingBackendError: that solver is not installed.
         """
         from solvers.registry import lipschitz_solver_named
 
-        chosen = lipschitz_solver_named(self.method, self.program_solver)
+        chosen = lipschitz_solver_named(self.method, self.program_solver).on_device(self.device)
         return chosen.certifying() if self.certify else chosen
 
     def domain(self, dimension: int) -> Domain:

@@ -74,6 +74,19 @@ class AbstractLipschitzSolver(abc.ABC):
         """
         raise InputError(f"method {self.name} takes no solver of programs, got {name.lower()!r}")
 
+    def on_device(self, device: str) -> Self:
+        """The same method with its heavy products on a torch device; `cpu` for this machine's processors.
+
+        Raises:
+            InputError: it uses none, or torch has no such device here.
+        """
+        if device != "cpu":
+            raise InputError(
+                f"method {self.name} computes on the processor: --device is for --method semidefinite and "
+                "vertex-enumeration"
+            )
+        return self
+
     def solve(
         self, problem: LipschitzProblem, *, budget: Budget | None = None, rng: np.random.Generator | None = None
     ) -> LipschitzBounds:

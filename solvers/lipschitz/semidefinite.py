@@ -12,28 +12,24 @@ Sources: [FRHMP19, theorem 2] (LipSDP-Neuron); [WPJ22] (other norms); the parts 
 
 from __future__ import annotations
 
-import itertools
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arithmetic.devices import check_device
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.bounds.slopes.arrays import NUMPY, on_device
 from solvers.lipschitz.bounds.slopes.given import prove_given
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers, in_units
-from solvers.lipschitz.bounds.slopes.proof import (
-    lipschitz_from_diagonal,
-    proved_columns,
-    proved_diagonal,
-    shallow_derivatives,
-)
+from solvers.lipschitz.bounds.slopes.program import SlopeProgram, is_slow, likely_rank
+from solvers.lipschitz.bounds.slopes.proof import shallow_derivatives
 from solvers.lipschitz.bounds.slopes.vectors import Multipliers, VectorNetwork
 from solvers.lipschitz.programs.slope_statement import (
     Stated,
@@ -48,115 +44,11 @@ from solvers.problems.results import Certificate, LipschitzBounds, Status
 
 __all__ = ["Semidefinite"]
 
-# Room that multipliers are given, layer by layer; the least that is proved is looked for.
-ROOMS = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-# Sweeps of the first round; every further round doubles them. The most, and the gap to the optimum that ends them.
-FIRST_SWEEPS, MOST_SWEEPS, CLOSE = 32, 2048, 1e-5
-# Hidden neurons beyond which a sweep takes a tenth of a second: vectors of twice the length bring multipliers near the
-# optimum in a few hundred sweeps, where 16 numbers stay 1e-2 above it; and a gap of 1e-3 is close enough.
-LARGE, CLOSE_WHEN_LARGE = 3000, 1e-3
-# Floating-point operations a second that a decomposition is sure to reach, for what fits into a time limit.
-SURE_RATE = 4e9
 # Multiplications of ranges over a box: more are not worth it, and so many are sure to be made in a second.
 MOST_RANGES, SURE_RANGES = 3 * 10**9, 10**8
 # A range decides a neuron if it keeps clear of 0 by this share of what adds up in it: a checker's, rounded elsewhere,
 # then does too.
 CLEAR = 1e-9
-
-
-@dataclass(slots=True)
-class _Program:
-    """The best proof so far of one program.
-
-    Attributes:
-        p: 2 or more; 1 where every derivative is bounded at once, `columns` holds their bounds.
-        bound, columns: in the units of the scaled network.
-        t: what was proved to dominate, (d,); empty for p = 1.
-        slowest: seconds that a proof has taken.
-    """
-
-    layers: SlopeLayers
-    p: float
-    network: VectorNetwork
-    bound: float = math.inf
-    multipliers: Multipliers | None = None
-    room: int = 0
-    columns: FloatArray = field(default_factory=lambda: np.zeros(0))
-    t: FloatArray = field(default_factory=lambda: np.zeros(0))
-    slowest: float = 0.0
-
-    def improve(self, deadline: Deadline) -> None:
-        """Sweep and prove in rounds until the gap to the program's optimum is closed, or nothing gains."""
-        sweeps, close = FIRST_SWEEPS, CLOSE_WHEN_LARGE if _is_large(self.layers) else CLOSE
-        while deadline.remaining > self.proof_seconds:
-            multipliers = self._swept(sweeps, deadline)
-            before = self.bound
-            self._prove(multipliers, deadline)
-            if self.bound <= self.network.reached * (1 + close) or self.network.sweeps >= MOST_SWEEPS:
-                return
-            if self.bound > before * (1 - close / 10):
-                return
-            sweeps = self.network.sweeps
-
-    def _swept(self, sweeps: int, deadline: Deadline) -> Multipliers:
-        multipliers = self.network.run(1)
-        for _ in range(sweeps - 1):
-            if deadline.remaining < 2 * self.proof_seconds:
-                break
-            multipliers = self.network.run(1)
-        return multipliers
-
-    @property
-    def proof_seconds(self) -> float:
-        """What one proof takes: what it took, or what it takes at most on an idle machine of today."""
-        sizes = [self.layers.inputs, *(len(w) for w in self.layers.weights)]
-        work = sum(n**3 / 3 + n * n * m + 2 * n * m * m for m, n in itertools.pairwise(sizes))
-        return max(work / SURE_RATE, self.slowest)
-
-    def _prove(self, multipliers: Multipliers, deadline: Deadline) -> None:
-        """From the room that was right last time: up until one is proved, then down while that gains."""
-        place, best = self.room, math.inf
-        while place < len(ROOMS):
-            best = self._try(multipliers.raised(ROOMS[place]))
-            if math.isfinite(best) or deadline.remaining < self.proof_seconds:
-                break
-            place += 1
-        if math.isinf(best):
-            return
-        while place and deadline.remaining > self.proof_seconds:
-            tried = self._try(multipliers.raised(ROOMS[place - 1]))
-            if tried >= best:
-                break
-            best, place = tried, place - 1
-        self.room = place
-
-    def _try(self, multipliers: Multipliers) -> float:
-        started = time.perf_counter()
-        columns = t = np.zeros(0)
-        if self.p == 1:  # all derivatives at once
-            proved = proved_columns(self.layers, multipliers.layers)
-            found = math.inf if proved is None else float(proved.max())
-            columns = columns if proved is None else proved
-        else:
-            dominating = proved_diagonal(self.layers, multipliers.layers, multipliers.inputs)
-            found = math.inf if dominating is None else lipschitz_from_diagonal(dominating, self.p)
-            t = t if dominating is None else dominating
-        self.slowest = max(self.slowest, time.perf_counter() - started)
-        if found < self.bound:
-            self.bound, self.multipliers, self.columns, self.t = found, multipliers, columns, t
-        return found
-
-    def listed(self, widths: Sequence[int]) -> list[list[float]]:
-        """The multipliers, per hidden layer one for every neuron of the network, 0 where the slope is decided."""
-        assert self.multipliers is not None
-        found = []
-        for n, free, kept, part in zip(
-            widths, self.layers.free, self.layers.kept, self.multipliers.layers, strict=True
-        ):
-            values = np.zeros(n)
-            values[kept[:free]] = part
-            found.append(values.tolist())
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +75,23 @@ NO_TIME = "no multipliers were proved within the time limit, only a product of n
 class Semidefinite(AbstractLipschitzSolver):
     """LipSDP-Neuron for every p, global and on boxes, for any depth and thousands of neurons.
 
-    `stats` has `gap_to_optimum` for p >= 2: how far the bound is above the program's optimum at most, relatively.
+    `stats` has `gap_to_optimum`: how far the bound is above the program's optimum at most, relatively. For p >= 2 the
+    optimum is the program's on all inputs, for p = 1 the largest one over programs on one input. A shallow network has
+    a closed form for p = 1, and between 1 and 2 two optima are interpolated: there it is left out. `optimum_at_least`
+    is the lower bound of the optimum that this rests on, but for the rounding of a sum.
 
     Attributes:
         rank: numbers in every vector of the network of vectors; 16, and 32 for thousands of neurons, when left out.
         certified: keep the multipliers as a certificate.
         program_solver: CLARABEL, SCS or MOSEK, for the program stated in one piece in place of the network of vectors:
             a reference for small networks. Its multipliers are proved as any others.
+        device: where vectors are swept; a torch device, or `cpu` for numpy. Proofs are made on the processor.
     """
 
     rank: int | None = None
     certified: bool = False
     program_solver: str | None = None
+    device: str = "cpu"
     name: ClassVar[str] = "semidefinite"
     summary: ClassVar[str] = "upper bound by LipSDP-Neuron, proved: deep and wide networks, any p"
     cost: ClassVar[str] = "N^3 a layer, some hundred times N^2: 20 s for 3 x 2000"
@@ -207,6 +104,10 @@ class Semidefinite(AbstractLipschitzSolver):
     def with_program_solver(self, name: str) -> Self:
         check_semidefinite_backend(name)
         return replace(self, program_solver=name)
+
+    def on_device(self, device: str) -> Self:
+        check_device(device)
+        return replace(self, device=device)
 
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
@@ -227,6 +128,8 @@ class Semidefinite(AbstractLipschitzSolver):
             stats["sweeps"] = proof.sweeps
             if proof.reached > 0 and math.isfinite(proof.upper):
                 stats["gap_to_optimum"] = proof.upper / proof.reached - 1
+            if proof.reached > 0:
+                stats["optimum_at_least"] = in_units(proof.reached, layers.exponent)
             if math.isfinite(upper) and self.certified:
                 certificate = Certificate("slope-multipliers", proof.data)
             if math.isinf(upper):
@@ -251,7 +154,7 @@ class Semidefinite(AbstractLipschitzSolver):
         euclid = largest = math.inf
         reached, sweeps = math.nan, 0
         if p > 1:
-            program = _Program(layers, max(p, 2.0), self._network(layers, max(p, 2.0), rng))
+            program = SlopeProgram(layers, max(p, 2.0), self._network(layers, max(p, 2.0), rng))
             program.improve(deadline)
             euclid, sweeps = program.bound, program.network.sweeps
             if math.isfinite(euclid):
@@ -261,12 +164,12 @@ class Semidefinite(AbstractLipschitzSolver):
         if layers.depth == 1:
             largest = float(shallow_derivatives(layers).max())
         else:
-            bounds, programs, more = self._derivatives(layers, deadline, rng)
+            bounds, programs, reached, more = self._derivatives(layers, deadline, rng)
             sweeps += more
             largest = float(bounds.max(initial=0.0)) if len(bounds) else math.inf
             data["columns"] = [{"inputs": own, "layers": part.listed(widths)} for own, part in programs if own]
         data["derivative"] = largest if math.isfinite(largest) else None
-        return _Proof(_between(p, euclid, largest), reached, sweeps, data)
+        return _Proof(_between(p, euclid, largest), reached if p == 1 else math.nan, sweeps, data)
 
     def _stated(self, layers: SlopeLayers, problem: LipschitzProblem, deadline: Deadline) -> tuple[_Proof, str]:
         """What the multipliers of a program's solver prove, and what there is to say about them."""
@@ -298,20 +201,23 @@ class Semidefinite(AbstractLipschitzSolver):
         return _Proof(proof.upper, math.nan, 0, proof.data), said and f"{said}: the bound is what its multipliers prove"
 
     def _network(self, layers: SlopeLayers, p: float, rng: np.random.Generator) -> VectorNetwork:
-        return VectorNetwork(layers, p, self.rank or (32 if _is_large(layers) else 16), rng)
+        arrays = NUMPY if self.device == "cpu" else on_device(self.device)
+        return VectorNetwork(layers, p, self.rank or likely_rank(layers), rng, arrays, single=is_slow(layers))
 
     def _derivatives(
         self, layers: SlopeLayers, deadline: Deadline, rng: np.random.Generator
-    ) -> tuple[FloatArray, list[tuple[list[int], _Program]], int]:
+    ) -> tuple[FloatArray, list[tuple[list[int], SlopeProgram]], float, int]:
         """Bounds (d,) of every derivative: by one program for all of them, then one each while the largest has none.
 
         Returns:
-            The bounds, empty where none is proved; the programs, each with the inputs that it is for; sweeps.
+            The bounds, empty where none is proved; the programs, each with the inputs that it is for; a lower bound of
+            the largest optimum of one derivative's program, nan where none had its own; sweeps.
         """
-        shared = _Program(layers, 1.0, self._network(layers, 2.0, rng))
+        shared = SlopeProgram(layers, 1.0, self._network(layers, 2.0, rng))
         shared.improve(deadline)
         bounds, sweeps = shared.columns.copy(), shared.network.sweeps
-        alone: dict[int, _Program] = {}
+        reached = math.nan
+        alone: dict[int, SlopeProgram] = {}
         tried: set[int] = set()
         while len(bounds):
             k = int(np.argmax(bounds))
@@ -319,17 +225,14 @@ class Semidefinite(AbstractLipschitzSolver):
                 break
             tried.add(k)
             column = layers.column(k)
-            own = _Program(column, 2.0, self._network(column, 2.0, rng))
+            own = SlopeProgram(column, 2.0, self._network(column, 2.0, rng))
             own.improve(deadline)
             sweeps += own.network.sweeps
+            reached = max(own.network.reached, reached)
             if own.bound < bounds[k]:
                 bounds[k], alone[k] = own.bound, own
         rest = [k for k in range(len(bounds)) if k not in alone]
-        return bounds, [(rest, shared), *(([k], own) for k, own in alone.items())], sweeps
-
-
-def _is_large(layers: SlopeLayers) -> bool:
-    return sum(len(w) for w in layers.weights) > LARGE
+        return bounds, [(rest, shared), *(([k], own) for k, own in alone.items())], reached, sweeps
 
 
 def _why_not(layers: SlopeLayers, budget: Budget) -> str:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from solvers.arithmetic.devices import check_device
 from solvers.arithmetic.norms import dual_exponent, scalar_norm, vector_norm
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.norm_products import norm_product_bound
@@ -56,7 +57,8 @@ class VertexEnumeration(AbstractLipschitzSolver):
     """Exact for one hidden layer, any p, on all of R^d and on boxes; every p and many networks in one pass.
 
     Attributes:
-        device: torch device of the tensor work. Results on the CPU are the same bits whatever the batch.
+        device: torch device of the tensor work. Results on the CPU are the same bits whatever the batch. Elsewhere
+            float64 must round as IEEE 754 says, as on CUDA; witnesses are found and proved on the CPU.
         certified: list the cells as a certificate beside every constant, where `shallow.certificates` can.
     """
 
@@ -77,6 +79,10 @@ class VertexEnumeration(AbstractLipschitzSolver):
 
     def certifying(self) -> Self:
         return replace(self, certified=True)
+
+    def on_device(self, device: str) -> Self:
+        check_device(device)
+        return replace(self, device=device)
 
     def _solve_batch(
         self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]

@@ -35,6 +35,8 @@ __all__ = ["Arrangement", "CellBatch", "box_arrangements", "cells", "generic_dir
 
 # Elements of one tensor in a chunk: a few of them fit the second-level cache.
 CHUNK = 1 << 14
+# A device needs enough to do at once; some hundred tensors of this size take a few GB there.
+CHUNK_ON_DEVICE = 1 << 21
 # Distances below SAFETY * |A_S^{-1}| * size may have the wrong sign.
 SAFETY = 4096 * UNIT_ROUNDOFF
 
@@ -203,7 +205,8 @@ def cells(arrangement: Arrangement, device: str = "cpu") -> Iterator[CellBatch]:
         return
     normals = torch.as_tensor(arrangement.normals, device=device)
     biases = torch.as_tensor(arrangement.biases, device=device)
-    for block in _subset_chunks(count, k, max(1, CHUNK // batch)):
+    chunk = CHUNK if device == "cpu" else CHUNK_ON_DEVICE
+    for block in _subset_chunks(count, k, max(1, chunk // batch)):
         subsets = torch.as_tensor(block, device=device)
         inverse, doubtful, size = _inverses(normals, subsets)
         vertex = [_dot([-inverse[i][j] for j in range(k)], [biases[subsets[:, j]] for j in range(k)]) for i in range(k)]

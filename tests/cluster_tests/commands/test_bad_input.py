@@ -50,6 +50,14 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "unknown kind of model": (lambda f: ["lipschitz", str(f / "model.h5")], ".npz"),
     "p below 1": (lambda f: ["lipschitz", str(f / "good.npz"), "--p", "0.5"], "p must lie in"),
     "p no number": (lambda f: ["lipschitz", str(f / "good.npz"), "--p", "two"], "p must be a number"),
+    "no such device": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "semidefinite", "--device", "nonsense"],
+        "device 'nonsense'",
+    ),
+    "a device for a method without one": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--device", "cuda"],
+        "--method semidefinite and vertex-enumeration",
+    ),
     "empty box": (lambda f: ["lipschitz", str(f / "good.npz"), "--box", "1", "-1"], "box is empty"),
     "two domains": (lambda f: ["lipschitz", str(f / "good.npz"), "--global", "--box", "-1", "1"], "exclude"),
     "centre of another dimension": (

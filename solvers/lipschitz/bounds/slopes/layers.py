@@ -25,6 +25,8 @@ __all__ = ["SlopeLayers", "in_units"]
 LEAST = 1e-120
 # Powers of two beyond this are as good as infinite.
 MOST_SHIFT = 4000
+# Weights that are scaled at once.
+ENTRIES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +64,8 @@ class SlopeLayers:
             moving = w[:, before].any(axis=1)
             loose, active = np.flatnonzero((sign == 0) & moving), np.flatnonzero((sign > 0) & moving)
             places = np.concatenate([loose, active])
-            weights.append(np.ascontiguousarray(w[np.ix_(places, before)]))
+            everything = len(places) == len(w) and len(before) == w.shape[1] and not len(active)
+            weights.append(w if everything else np.ascontiguousarray(w[np.ix_(places, before)]))
             kept.append(places)
             free.append(len(loose))
             before = places
@@ -92,17 +95,26 @@ class SlopeLayers:
 
 
 def _scaled(weights: Sequence[FloatArray]) -> tuple[list[FloatArray], int, bool]:
-    """Weights with rows whose largest entry lies in [1/2, 1), the exponent of the last, and whether none is lost."""
+    """Weights with rows whose largest entry lies in [1/2, 1), the exponent of the last, and whether none is lost.
+
+    Some rows at a time: whole layers of exponents would take more memory than the weights.
+    """
     exponents = np.zeros(weights[0].shape[1], dtype=np.int64)
     found, representable = [], True
     for w in weights:
-        powers = np.where(w != 0, np.frexp(w)[1] + exponents, -(1 << 40))
-        rows = np.where(w.any(axis=1), powers.max(axis=1, initial=-(1 << 40)), 0)
-        shift = np.clip(exponents - rows[:, None], -MOST_SHIFT, MOST_SHIFT).astype(np.int32)
-        scaled = np.where(w != 0, np.ldexp(np.where(w != 0, w, 0.0), shift), 0.0)
-        representable &= bool((np.abs(scaled[w != 0]) > LEAST).all())
+        scaled, following = np.empty_like(w), np.zeros(len(w), dtype=np.int64)
+        step = max(1, ENTRIES_AT_ONCE // w.shape[1])
+        for start in range(0, len(w), step):
+            part = w[start : start + step]
+            there = part != 0
+            powers = np.where(there, np.frexp(part)[1] + exponents, -(1 << 40))
+            rows = np.where(there.any(axis=1), powers.max(axis=1, initial=-(1 << 40)), 0)
+            shift = np.clip(exponents - rows[:, None], -MOST_SHIFT, MOST_SHIFT).astype(np.int32)
+            moved = np.where(there, np.ldexp(np.where(there, part, 0.0), shift), 0.0)
+            representable &= bool((np.abs(moved[there]) > LEAST).all())
+            scaled[start : start + step], following[start : start + step] = moved, rows
         found.append(scaled)
-        exponents = rows
+        exponents = following
     return found, int(exponents[0]), representable
 
 

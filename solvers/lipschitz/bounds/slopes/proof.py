@@ -15,6 +15,16 @@ it: Y is lowered, and H' raised, by a few n gamma d_i^2. Products with active ne
 |W_kj| to d_j, for |H_kl| <= sqrt(H_kk H_ll): every H dominates a square. Every constant below is at least twice what
 the theorems ask for. Weights are scaled (`slopes.layers`), so what underflows is far below the least that is added.
 
+Above the last layer H is v v', and with tau = 1 / (1 - what is spared), lambda what is left and all free ones first
+
+    G' Y^-1 G + K = S'S + c x x',   S = sqrt(tau Lambda / 2) W_u,  x = tau W_u' v_u / 2 + W_a' v_a,  c = 1 / (1 - s),
+
+s = sum v_i^2 / (2 lambda_i) < 1 [SM50]. c is rounded upward. By Cauchy and Schwarz |x_j| and its terms are at most
+l_j + kappa_j, l the lengths of the columns of S and kappa = |W_a|'|v_a|, so entries are off by gamma D_i D_j at most,
+D = l + sqrt(c) (l + kappa), and the diagonal pays for it as above.
+
+Of symmetric matrices the lower half alone is computed and read, in the place of what is not needed any more.
+
 A share of every multiplier and of t is spared: what is proved is that the whole matrix of the inequality, over inputs
 and free neurons, dominates `spare` times its diagonal without H. So a checker that decomposes it in one piece, in
 float64, and loses less than that, comes to its end.
@@ -31,6 +41,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, eigvalsh, solve_triangular
+from scipy.linalg.blas import dsyr, dsyrk, dtrsm
+from scipy.linalg.lapack import dpotrf
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
@@ -55,14 +67,18 @@ def proved_diagonal(layers: SlopeLayers, multipliers: Sequence[FloatArray], shap
         multipliers: lambda of the free neurons, per hidden layer, >= 0.
         shape: (d,), positive.
     """
-    h = _above_inputs(layers, multipliers)
-    if h is None:
+    if not layers.representable:
         return None
     w, free, spared = layers.weights[0], layers.free[0], spare(layers)
     if free == len(w) and free < layers.inputs:
-        t = _wide_inputs(h, w, multipliers[0] * (1 - spared), multipliers[0], shape)
+        h = _above_inputs(layers, multipliers)
+        t = None if h is None else _wide_inputs(h, w, multipliers[0] * (1 - spared), multipliers[0], shape)
     else:
-        last = _below(h, w, free, multipliers[0], spared)
+        if layers.depth == 1:
+            last = _below_output(layers.output, w, free, multipliers[0], spared)
+        else:
+            h = _above_inputs(layers, multipliers)
+            last = None if h is None else _below(h, w, free, multipliers[0], spared)
         t = None if last is None else _dominating(last, shape)
     return None if t is None else t / (1 - spared) * (1 + 8 * UNIT_ROUNDOFF)
 
@@ -97,31 +113,66 @@ def shallow_derivatives(layers: SlopeLayers) -> FloatArray:
 
 
 def _above_inputs(layers: SlopeLayers, multipliers: Sequence[FloatArray]) -> FloatArray | None:
-    """H of the first hidden layer."""
+    """H of the first hidden layer; its lower half, as everywhere below."""
     if not layers.representable:
         return None
-    v, spared = layers.output, spare(layers)
-    h: FloatArray = np.outer(v, v)
-    # Rounding of v_i v_j: u |v_i| |v_j|, paid for by the diagonal.
-    h[np.diag_indices(len(v))] *= 1 + 4 * UNIT_ROUNDOFF * (len(v) + 2)
-    for k in range(layers.depth - 1, 0, -1):
-        following = _below(h, layers.weights[k], layers.free[k], multipliers[k], spared)
+    v, spared, top = layers.output, spare(layers), layers.depth - 1
+    if top == 0:
+        h: FloatArray = np.outer(v, v)
+        # Rounding of v_i v_j: u |v_i| |v_j|, paid for by the diagonal.
+        h[np.diag_indices(len(v))] *= 1 + 4 * UNIT_ROUNDOFF * (len(v) + 2)
+        return h
+    following = _below_output(v, layers.weights[top], layers.free[top], multipliers[top], spared)
+    for k in range(top - 1, 0, -1):
         if following is None:
             return None
-        h = following
-    return h
+        following = _below(following, layers.weights[k], layers.free[k], multipliers[k], spared)
+    return following
+
+
+def _below_output(v: FloatArray, w: FloatArray, free: int, multiplier: FloatArray, spared: float) -> FloatArray | None:
+    """H' (m, m) below the last layer, whose H is v v': no decomposition, one product; None where it is not proved.
+
+    Args:
+        v: (n,); w: (n, m); the first `free` neurons are free, the others active.
+    """
+    n, m = w.shape
+    gamma = (n + m + 16) * UNIT_ROUNDOFF
+    lowered = multiplier * (1 - spared)
+    if not (lowered < MOST).all() or not (lowered > LEAST).all():
+        return None
+    s = float((v[:free] / lowered) @ v[:free]) / 2 * (1 + 8 * gamma)
+    if not s < 1:
+        return None
+    c = (1 + 8 * UNIT_ROUNDOFF) / (1 - s)
+    scaled = np.sqrt(multiplier / (2 * (1 - spared)))[:, None] * w[:free]
+    x = (v[:free] @ w[:free]) / (2 * (1 - spared)) + v[free:] @ w[free:]
+    lengths = np.sqrt(np.einsum("ij,ij->j", scaled, scaled))
+    raised = 8 * gamma * (n + m) * (lengths + math.sqrt(c) * (lengths + np.abs(v[free:]) @ np.abs(w[free:]))) ** 2
+    following = dsyr(c, x, lower=1, a=_gram(scaled), overwrite_a=1)
+    following[np.diag_indices(m)] += raised + 1e-250
+    return following if np.isfinite(np.diagonal(following)).all() else None
+
+
+def _gram(b: FloatArray) -> FloatArray:
+    """The lower half of B'B (m, m) for B (n, m), in the order that decompositions work in place on."""
+    if not len(b):
+        return np.zeros((b.shape[1], b.shape[1]), order="F")
+    found: FloatArray = dsyrk(1.0, np.ascontiguousarray(b).T, lower=1)
+    return found
 
 
 def _lowered(h: FloatArray, free: int, multiplier: FloatArray) -> FloatArray | None:
-    """2 Lambda - H_uu; None where its diagonal is not positive.
+    """2 Lambda - H_uu, in the place of H where all neurons are free; None where its diagonal is not positive.
 
     Args:
         multiplier: lambda without what is spared.
     """
-    y = -h[:free, :free]
     diagonal = 2 * multiplier - np.diagonal(h)[:free]
     if not (diagonal > 0).all() or not diagonal.max(initial=1.0) < MOST or not diagonal.min(initial=1.0) > LEAST:
         return None
+    y = np.array(h[:free, :free], order="F", copy=None if free == len(h) else True)
+    np.negative(y, out=y)
     y[np.diag_indices(free)] = diagonal
     return y
 
@@ -130,50 +181,60 @@ def _below(h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray, spar
     """H' (m, m) with z'H z <= y'H' y for all z that the slopes allow for y; None where that is not proved.
 
     Args:
-        h: (n, n), symmetric; w: (n, m); the first `free` neurons are free, the others active.
+        h: (n, n), the lower half of a symmetric matrix, spoilt by the call; w: (n, m); the first `free` neurons are
+            free, the others active.
     """
     parts = _eliminated(h, w, free, multiplier, spared)
     if parts is None:
         return None
     b, active, passed, raised = parts
-    following = b.T @ b + active.T @ passed
-    following = 0.5 * (following + following.T)
+    following = _gram(b)
+    if len(active):
+        product = active.T @ passed
+        following += 0.5 * (product + product.T)
     following[np.diag_indices(len(raised))] += raised
-    return following if np.isfinite(following).all() else None
+    return following if np.isfinite(np.diagonal(following)).all() else None
 
 
 def _eliminated(
     h: FloatArray, w: FloatArray, free: int, multiplier: FloatArray, spared: float
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray] | None:
-    """B, W_a, H_aa W_a and what rounding adds to the diagonal: H' = B'B + W_a'(H_aa W_a) + diag."""
+    """B, W_a, H_aa W_a and what rounding adds to the diagonal: H' = B'B + W_a'(H_aa W_a) + diag.
+
+    The factor takes the place of H where all neurons are free, B the place of G.
+    """
     n, m = w.shape
     gamma = (n + m + 16) * UNIT_ROUNDOFF
     active = w[free:]
-    passed = h[free:, free:] @ active
     kappa = np.sqrt(np.maximum(np.diagonal(h)[free:], 0.0)) @ np.abs(active)
+    half = np.tril(h[free:, free:], -1)
+    passed = (half + half.T + np.diag(np.diagonal(h)[free:])) @ active
     b, lengths = np.zeros((0, m)), np.zeros(m)
     if free:
+        g = multiplier[:, None] * w[:free]
+        if free < n:
+            g += h[free:, :free].T @ active
         y = _lowered(h, free, multiplier * (1 - spared))
         if y is None:
             return None
         # d_i^2 <= Y_ii for the factor; H_uu,ii <= 2 lambda_i for products with active neurons.
         room = np.diagonal(y) + (2 * multiplier if free < n else 0.0)
         y[np.diag_indices(free)] -= 8 * gamma * (n + m) * room
-        g = multiplier[:, None] * w[:free] + h[:free, free:] @ active
-        try:
-            factor = cholesky(y, lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
+        factor, failed = dpotrf(y, lower=1, clean=0, overwrite_a=1)
+        if failed:
             return None
-        b = solve_triangular(factor, g, lower=True, overwrite_b=True, check_finite=False)
+        b = dtrsm(1.0, factor, g.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
         lengths = np.sqrt(np.einsum("ij,ij->j", b, b))
     raised = 8 * gamma * (n + m) * (lengths + kappa) ** 2 + 1e-250
     return (b, active, passed, raised) if np.isfinite(raised).all() else None
 
 
 def _dominating(h: FloatArray, shape: FloatArray) -> FloatArray | None:
-    """The least multiple of `shape` that is proved to dominate H (d, d)."""
+    """The least multiple of `shape` that is proved to dominate H (d, d), given by its lower half."""
     d = len(shape)
     roots = np.sqrt(shape)
+    half = np.tril(h, -1)
+    h = half + half.T + np.diag(np.diagonal(h))
     largest = _largest_eigenvalue(h / roots[:, None] / roots[None, :])
     for step in (0.0, 1e-12, 1e-9, 1e-6, 1e-3):
         t = shape * (largest * (1 + 8 * d * (d + 16) * UNIT_ROUNDOFF + step))

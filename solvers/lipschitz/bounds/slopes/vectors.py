@@ -6,23 +6,32 @@ length of the output is maximised one neuron after the other, each time exactly;
 program's optimum, and where it is stationary h + lambda (a - 2 z) = 0 gives the multiplier lambda = ||h|| / ||a||, h
 being the derivative of half the squared length by z. No step size, no projection.
 
-Sources: [FRHMP19, theorem 2] for the program; [BM03] for the low-rank form.
+Sources: [FRHMP19, theorem 2] for the program; [BM03] for the low-rank form; [Nes83] and [OC15] for the momentum.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from solvers.arithmetic.norms import FloatArray, vector_norm
+from solvers.arithmetic.norms import FloatArray
+from solvers.lipschitz.bounds.slopes.arrays import NUMPY, SlopeArrays
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 
 __all__ = ["Multipliers", "VectorNetwork"]
 
 # Below this share of the layer's largest one a multiplier is raised, so that no diagonal entry vanishes.
 LEAST_SHARE = 1e-9
+# Rows of X shorter than this share of the longest are as good as 0, in float32 too.
+LEAST_LENGTH = 1e-30
+# A product of norms up to which squares keep within float32.
+MOST_IN_SINGLE = 1e17
+# What rounding moves the length of the output by, relatively, in float64 and float32.
+NOISE, SINGLE_NOISE = 1e-14, 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,76 +55,155 @@ class Multipliers:
 class VectorNetwork:
     """The ascent and its state, so that it can go on where it stopped.
 
+    Vectors go on beyond where a sweep puts them, by a share k / (k + 6) of how that differs from where the sweep before
+    put them, k being the sweeps since the length last fell: momentum [Nes83] with restarts [OC15]. It saves most
+
     Args:
         layers: the slopes.
         p: 2 <= p <= inf, the norm on the inputs; for one input alone any p gives the same.
         rank: r; from 16 on the ascent has not been seen to end below the program's optimum.
         rng: draws the first vectors.
+        arrays: what computes, and where.
+        single: sweep in float32 but for the last sweep of every run: large networks are twice as fast.
     """
 
-    def __init__(self, layers: SlopeLayers, p: float, rank: int, rng: np.random.Generator) -> None:
-        self._layers, self._p = layers, p
-        x = rng.standard_normal((layers.inputs, rank))
+    def __init__(
+        self,
+        layers: SlopeLayers,
+        p: float,
+        rank: int,
+        rng: np.random.Generator,
+        arrays: SlopeArrays = NUMPY,
+        *,
+        single: bool = False,
+    ) -> None:
+        self._layers, self._p, self._arrays = layers, p, arrays
+        self.single = single and _fits_single(layers)
+        self._weights: dict[bool, list[Any]] = {}
+        x = arrays.given(rng.standard_normal((layers.inputs, rank)), single=False)
         self._inputs = self._in_ball(x)
         self._directions = []
         for w, free in zip(layers.weights, layers.free, strict=True):
-            s = rng.standard_normal((len(w), rank))[:free]
-            self._directions.append(s / np.linalg.norm(s, axis=1, keepdims=True))
+            s = arrays.given(rng.standard_normal((len(w), rank))[:free], single=False)
+            self._directions.append(_unit_rows(arrays.module, s))
+        # Where the last sweep put vectors, before they went on.
+        self._placed = [self._inputs, *self._directions]
+        self._since_fall, self._last = 0, 0.0
         self.reached: float = 0.0
         self.sweeps: int = 0
-        self._found: Multipliers | None = None
 
-    def _in_ball(self, h: FloatArray) -> FloatArray:
+    def _in_ball(self, h: Any) -> Any:
         """The X with sum ||X_k||^p <= 1 that has the largest inner product with h (d, r)."""
-        lengths = np.sqrt(np.einsum("ij,ij->i", h, h))
-        largest = float(lengths.max(initial=0.0))
+        lengths = _row_lengths(self._arrays.module, h)
+        largest = float(lengths.max()) if len(lengths) else 0.0
         if largest == 0.0:
             return h
         if self._p == 2:
             return h / (largest * math.sqrt(float(((lengths / largest) ** 2).sum())))
-        scaled = np.maximum(lengths / largest, 1e-150)
+        scaled = (lengths / largest).clip(LEAST_LENGTH)
         if math.isinf(self._p):
             return h / (largest * scaled)[:, None]
         q = self._p / (self._p - 1)
         sizes = scaled ** (q - 1)
-        return h * (sizes / (largest * scaled * float(vector_norm(sizes, self._p))))[:, None]
+        return h * (sizes / (largest * scaled * float((sizes**self._p).sum()) ** (1 / self._p)))[:, None]
 
-    def run(self, sweeps: int) -> Multipliers:
-        """So many sweeps; the multipliers of the last one. `reached` is the best lower bound of the optimum."""
-        weights, free, v = self._layers.weights, self._layers.free, self._layers.output
+    def _drawn_into_ball(self, x: Any) -> Any:
+        """X divided by sum ||X_k||^p, to the power 1 / p; row by row for p = inf."""
+        lengths = _row_lengths(self._arrays.module, x)
+        largest = float(lengths.max()) if len(lengths) else 0.0
+        if largest == 0.0:
+            return x
+        if math.isinf(self._p):
+            return x / (largest * (lengths / largest).clip(LEAST_LENGTH))[:, None]
+        return x / (largest * float(((lengths / largest) ** self._p).sum()) ** (1 / self._p))
+
+    def run(self, sweeps: int, enough: Callable[[], bool] = lambda: False) -> Multipliers:
+        """So many sweeps, or until it is enough; the multipliers of the last one.
+
+        `reached` is the best lower bound of the optimum, of sweeps in float64.
+        """
+        if self.single:
+            for _ in range(sweeps - 1):
+                if enough():
+                    break
+                self._sweep(single=True)
+            sweeps = 1
         for _ in range(sweeps):
-            z = self._inputs
-            before, lengths = [], []
-            for w, count, s in zip(weights, free, self._directions, strict=True):
-                a = w @ z
-                size = np.sqrt(np.einsum("ij,ij->i", a[:count], a[:count]))
-                z = a.copy()
-                z[:count] += size[:, None] * s
-                z[:count] *= 0.5
-                before.append(a)
-                lengths.append(size)
-            y = v @ z
-            self.reached = max(self.reached, float(np.linalg.norm(y)))
-            h = np.outer(v, y)
-            found: list[FloatArray] = []
-            for k in range(self._layers.depth - 1, -1, -1):
-                count, a, size = free[k], before[k], lengths[k]
-                length = np.sqrt(np.einsum("ij,ij->i", h[:count], h[:count]))
-                safe = np.where(length > 0, length, 1.0)
-                s = np.where(length[:, None] > 0, h[:count] / safe[:, None], self._directions[k])
-                multiplier = length / np.where(size > 0, size, 1.0)
-                self._directions[k] = s
-                back = h.copy()
-                back[:count] = (0.5 * multiplier)[:, None] * (a[:count] + size[:, None] * s)
-                found.append(multiplier)
-                h = weights[k].T @ back
-            lengths_h = np.sqrt(np.einsum("ij,ij->i", h, h))
-            self._inputs = self._in_ball(h)
-            lengths_x = np.sqrt(np.einsum("ij,ij->i", self._inputs, self._inputs))
-            self.sweeps += 1
+            found, shape = self._sweep(single=False)
+            if enough():
+                break
+        arrays = self._arrays
+        return Multipliers(tuple(_floored(arrays.taken(part)) for part in found), _floored(arrays.taken(shape)))
+
+    def _begin(self, single: bool) -> tuple[list[Any], Any]:
+        """The weights and the output in this precision; vectors that change to it are on their spheres again."""
+        arrays = self._arrays
+        if single not in self._weights:
+            self._weights[single] = [arrays.given(w, single=single) for w in self._layers.weights]
+        if self._inputs.dtype != self._weights[single][0].dtype:
+            self._placed = [arrays.cast(part, single=single) for part in self._placed]
+            self._inputs = self._drawn_into_ball(arrays.cast(self._inputs, single=single))
+            self._directions = [
+                _unit_rows(arrays.module, arrays.cast(part, single=single)) for part in self._directions
+            ]
+        return self._weights[single], arrays.given(self._layers.output, single=single)
+
+    def _sweep(self, *, single: bool) -> tuple[list[Any], Any]:
+        """One sweep; lambda per layer and the shape of t, not yet floored."""
+        xp, free = self._arrays.module, self._layers.free
+        weights, v = self._begin(single)
+        z, before, lengths = self._inputs, [], []
+        for w, count, s in zip(weights, free, self._directions, strict=True):
+            a = w @ z
+            size = _row_lengths(xp, a[:count])
+            z = 0.5 * (a[:count] + size[:, None] * s)
+            z = z if count == len(a) else xp.concatenate([z, a[count:]])
+            before.append(a)
+            lengths.append(size)
+        y = v @ z
+        length = math.sqrt(float((y * y).sum()))
+        if not single:
+            self.reached = max(self.reached, length)
+        fell = length < self._last * (1 - (SINGLE_NOISE if single else NOISE))
+        self._since_fall = 0 if fell else self._since_fall + 1
+        self._last = length
+        share = self._since_fall / (self._since_fall + 6)
+        h = xp.outer(v, y)
+        found: list[Any] = []
+        for k in range(self._layers.depth - 1, -1, -1):
+            count, a, size = free[k], before[k], lengths[k]
+            length_h = _row_lengths(xp, h[:count])
+            moved = length_h > 0
+            s = xp.where(moved[:, None], h[:count] / xp.where(moved, length_h, 1.0)[:, None], self._directions[k])
+            multiplier = length_h / xp.where(size > 0, size, 1.0)
+            back = (0.5 * multiplier)[:, None] * (a[:count] + size[:, None] * s)
+            back = back if count == len(a) else xp.concatenate([back, h[count:]])
+            self._directions[k] = _unit_rows(xp, s + share * (s - self._placed[k + 1]))
+            self._placed[k + 1] = s
+            found.append(multiplier)
+            h = weights[k].T @ back
+        x = self._in_ball(h)
+        lengths_x = _row_lengths(xp, x)
         # For p = 2 stationarity makes all quotients equal.
-        shape = np.ones(len(h)) if self._p == 2 else lengths_h / np.where(lengths_x > 0, lengths_x, 1.0)
-        return Multipliers(tuple(_floored(part) for part in reversed(found)), _floored(shape))
+        quotients = _row_lengths(xp, h) / xp.where(lengths_x > 0, lengths_x, 1.0)
+        self._inputs = self._drawn_into_ball(x + share * (x - self._placed[0]))
+        self._placed[0] = x
+        self.sweeps += 1
+        return found[::-1], quotients if self._p > 2 else xp.ones_like(quotients)
+
+
+def _fits_single(layers: SlopeLayers) -> bool:
+    """Whether no product in a sweep leaves the range of float32: all lengths are at most the product of norms."""
+    norms = [*(np.linalg.norm(w) for w in layers.weights), np.linalg.norm(layers.output)]
+    return math.prod(max(float(norm), 1.0) for norm in norms) < MOST_IN_SINGLE
+
+
+def _row_lengths(xp: Any, rows: Any) -> Any:
+    return xp.sqrt(xp.einsum("ij,ij->i", rows, rows))
+
+
+def _unit_rows(xp: Any, rows: Any) -> Any:
+    return rows / _row_lengths(xp, rows)[:, None]
 
 
 def _floored(values: FloatArray) -> FloatArray:
