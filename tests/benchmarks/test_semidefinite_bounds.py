@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.semidefinite import Semidefinite
 from solvers.networks.from_torch import network_from_torch
 from solvers.networks.relu import ReluNetwork
+from solvers.problems.budget import Budget
 from solvers.problems.domains import Box
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds
@@ -93,6 +95,8 @@ SIZES = [
     (1000, 1000, 3, 2.0, 1.003, 10.0, 0.60),
     (1000, 2000, 3, 2.0, 1.01, 20.0, 0.60),
 ]
+# The widest: gap, wall seconds on two idle threads, bytes resident.
+WIDEST_GAP, WIDEST_SECONDS, WIDEST_BYTES = 0.05, 240.0, 12 * 2**30
 
 
 @pytest.mark.parametrize(("d", "width", "depth", "p", "gap", "seconds", "share"), SIZES)
@@ -173,6 +177,22 @@ def test_a_box_takes_half_of_the_closed_form() -> None:
     )
     assert answer.upper <= 0.5 * peer
     assert answer.upper <= intervals
+
+
+def test_three_layers_of_ten_thousand_neurons_are_bounded_in_time_and_memory() -> None:
+    """Run with OPENBLAS_NUM_THREADS=2, on a machine that does nothing else."""
+    network = he(1000, 10_000, 3)
+    started, used = time.perf_counter(), time.process_time()
+    answer = Semidefinite().solve(LipschitzProblem(network, 2.0), budget=Budget(seconds=WIDEST_SECONDS))
+    taken, used = time.perf_counter() - started, time.process_time() - used
+    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"\n3 x 10000: {answer.upper:.2f} in {taken:.0f} s, {used:.0f} CPU seconds, {resident / 2**30:.1f} GB; "
+        f"optimum {answer.stats['optimum_at_least']:.2f} at least"
+    )
+    assert answer.stats["gap_to_optimum"] <= WIDEST_GAP
+    assert taken <= WIDEST_SECONDS
+    assert resident <= WIDEST_BYTES
 
 
 @pytest.mark.parametrize(("d", "width", "depth"), [(10, 20, 2), (10, 30, 3)])

@@ -64,7 +64,7 @@ class SlopeProgram:
         sweeps, close = (FIRST_WHEN_LARGE, CLOSE_WHEN_LARGE) if large else (FIRST_SWEEPS, CLOSE)
         self.room = max(self.room, ROOM_WHEN_LARGE) if large else self.room
         if self.proof_seconds > SURE_SECONDS:
-            self.rate = max(SURE_RATE, _measured_rate() / 2)
+            self.rate = max(SURE_RATE, _measured_rate())
         best = 0.0
         while deadline.remaining > self.proof_seconds:
             multipliers = self._swept(sweeps, deadline)
