@@ -28,7 +28,7 @@ from solvers.checkers.balanced import FLOOR, balanced, bound_below, product_roun
 from solvers.checkers.zonotopes import RELATIVE, dominated_lengths, householder
 from solvers.problems.facets import BoundedPiece
 
-__all__ = ["Nodes", "PieceNetwork", "gradients_are_short", "tighten_ranges"]
+__all__ = ["BLOCK", "LEAST_ERROR", "Nodes", "PieceNetwork", "U", "gradients_are_short", "tighten_ranges"]
 
 # The unit roundoff, with room for terms of second order.
 U = 1.001 * UNIT_ROUNDOFF

@@ -7,7 +7,8 @@ inputs and free neurons. If, with multipliers lambda_i > 0 of the free ones,
     M = sum_k t_k x_k^2 + 2 sum_i lambda_i z_i (z_i - a_i(xi)) - f(xi)^2 >= 0   for all xi,
 
 then f^2 <= sum_k t_k x_k^2 along all segments; with one x_k alone, |df/dx_k| <= sqrt(t_k). Signs of neurons that have
-no multiplier are found again on the box. A neuron with a multiplier may have any slope, whatever its sign.
+no multiplier are found again on the box, with slopes of lines that the certificate names (`backward_ranges`). A neuron
+with a multiplier may have any slope, whatever its sign.
 
 Weights are scaled by powers of two, neuron by neuron, to rows whose largest entry lies in [1/2, 1); multipliers, t and
 derivatives are in these units. Every entry of M comes with a radius, in which rounding moves it; radii and all that a
@@ -31,6 +32,7 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rationals import norm_above, power_above
 from solvers.arithmetic.rounding import EPSILON
 from solvers.checkers._base import Check
+from solvers.checkers.backward_ranges import tighten_backward
 from solvers.checkers.outward_ranges import PieceNetwork, tighten_ranges
 from solvers.problems.domains import Box
 from solvers.problems.facets import solid_piece
@@ -63,7 +65,7 @@ def _unproved(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) 
     """Why the bound is not proved; None if it is."""
     if problem.network.depth == 0:
         return "multipliers are about networks with a hidden layer, this one has none"
-    network = _Scaled.of(problem)
+    network = _Scaled.of(problem, data.get("ranges"))
     unit = Fraction(2) ** network.exponent
     if network.is_constant:
         return None if upper >= 0 else f"no constant is at most {upper!r}"
@@ -120,7 +122,7 @@ class _Scaled:
     signs: list[NDArray[np.int8]]
 
     @classmethod
-    def of(cls, problem: LipschitzProblem) -> _Scaled:
+    def of(cls, problem: LipschitzProblem, slopes: Any) -> _Scaled:
         weights = problem.network.weights
         before = np.zeros(problem.network.input_dimension, dtype=np.int64)
         found = []
@@ -132,7 +134,7 @@ class _Scaled:
                 raise ValueError("weights of one neuron differ by too many orders of magnitude")
             found.append(scaled)
             before = after
-        return cls(found, int(before[0]), _signs(problem))
+        return cls(found, int(before[0]), _signs(problem, slopes))
 
     @property
     def is_constant(self) -> bool:
@@ -143,12 +145,15 @@ class _Scaled:
         return not self.weights[-1][:, moving].any()
 
 
-def _signs(problem: LipschitzProblem) -> list[NDArray[np.int8]]:
+def _signs(problem: LipschitzProblem, slopes: Any) -> list[NDArray[np.int8]]:
+    """Signs on the domain from ranges carried forward and, with slopes of lines for them, backward."""
     if not isinstance(problem.domain, Box):
         return [np.zeros(n, dtype=np.int8) for n in problem.network.widths]
     piece = PieceNetwork(solid_piece(problem, problem.domain), np.inf)
     root = piece.root()
     tighten_ranges(piece, root)
+    if slopes is not None:
+        tighten_backward(piece, root, slopes)
     return [signs[0] for signs in root.signs]
 
 

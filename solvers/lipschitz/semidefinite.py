@@ -3,7 +3,8 @@
 For p >= 2 one certificate bounds |f(x) - f(x')|^2 by sum t_k (x_k - x'_k)^2. For p = 1 the largest derivative counts,
 each with multipliers of its own where that matters; a shallow network has a closed form: max over k of the larger of
 sum_i (v_i W_ik)_+ and sum_i (v_i W_ik)_-. Between 1 and 2, ||g||_p' <= ||g||_2^(2/p') ||g||_inf^(1 - 2/p') (Hoelder).
-On a box, ranges of pre-activations fix the slopes of the neurons that they decide; on R^d every slope is free.
+On a box, ranges of pre-activations fix the slopes of the neurons that they decide (`bounds.relaxation`); on R^d every
+slope is free.
 
 Loose where many neurons meet few inputs, for sign patterns that no input reaches count, and on pairs relu(x), relu(-x).
 
@@ -13,12 +14,10 @@ Sources: [FRHMP19, theorem 2] (LipSDP-Neuron); [WPJ22] (other norms); the parts 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.arithmetic.devices import check_device
 from solvers.arithmetic.norms import FloatArray
@@ -43,12 +42,6 @@ from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Certificate, LipschitzBounds, Status
 
 __all__ = ["Semidefinite"]
-
-# Multiplications of ranges over a box: more are not worth it, and so many are sure to be made in a second.
-MOST_RANGES, SURE_RANGES = 3 * 10**9, 10**8
-# A range decides a neuron if it keeps clear of 0 by this share of what adds up in it: a checker's, rounded elsewhere,
-# then does too.
-CLEAR = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +112,12 @@ class Semidefinite(AbstractLipschitzSolver):
         elif deadline.remaining < LEAST_SECONDS:
             upper, reason = math.inf, NO_TIME
         else:
-            layers = SlopeLayers.of(problem.network, _box_signs(problem, deadline))
+            signs = ranges = None
+            if isinstance(problem.domain, Box):
+                from solvers.lipschitz.bounds.relaxation.fixed_slopes import fixed_slopes  # compiled kernels
+
+                signs, ranges = fixed_slopes(problem, problem.domain, deadline)
+            layers = SlopeLayers.of(problem.network, signs)
             if self.program_solver is None:
                 proof = self._bound(layers, problem, deadline, rng)
             else:
@@ -131,7 +129,7 @@ class Semidefinite(AbstractLipschitzSolver):
             if proof.reached > 0:
                 stats["optimum_at_least"] = in_units(proof.reached, layers.exponent)
             if math.isfinite(upper) and self.certified:
-                certificate = Certificate("slope-multipliers", proof.data)
+                certificate = Certificate("slope-multipliers", {**proof.data, "ranges": ranges})
             if math.isinf(upper):
                 reason = reason or _why_not(layers, budget)
         if math.isinf(upper):
@@ -251,27 +249,3 @@ def _between(p: float, euclid: float, largest: float) -> float:
         return euclid
     share = 2 * (1 - 1 / p)
     return min(euclid, largest * (euclid / largest) ** share * (1 + 64 * EPSILON))
-
-
-def _box_signs(problem: LipschitzProblem, deadline: Deadline) -> Sequence[NDArray[np.int8]] | None:
-    """Slopes that ranges over a box fix: 1 active, -1 silent, 0 undecided; None where there are no ranges."""
-    network, domain = problem.network, problem.domain
-    work = network.input_dimension * sum(w.size for w in network.weights[:-1])
-    if not isinstance(domain, Box) or work > min(MOST_RANGES, SURE_RANGES * deadline.remaining):
-        return None
-    from solvers.lipschitz.bounds.pattern_bounds import settle
-    from solvers.lipschitz.bounds.piece_arrays import PieceArrays
-    from solvers.problems.facets import solid_piece
-
-    arrays = PieceArrays.of(solid_piece(problem, domain), None)
-    shape = arrays.kernel.biases.shape
-    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
-    settle(arrays, np.zeros(shape, dtype=np.int8), low, high)
-    found = []
-    reach = np.maximum(np.abs(domain.lower), np.abs(domain.upper))
-    for w, b, least, most in zip(network.weights, network.biases[:-1], low, high, strict=False):
-        clear = CLEAR * (np.abs(w) @ reach + np.abs(b))
-        least, most = least[: len(b)], most[: len(b)]
-        found.append(((least > clear).astype(np.int8) - (most < -clear)).astype(np.int8))
-        reach = np.maximum(most, 0.0)
-    return found
