@@ -21,14 +21,13 @@ import numpy as np
 
 from solvers.arithmetic.devices import check_device
 from solvers.arithmetic.norms import FloatArray
-from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
 from solvers.lipschitz.bounds.slopes.arrays import NUMPY, on_device
 from solvers.lipschitz.bounds.slopes.given import prove_given
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers, in_units
 from solvers.lipschitz.bounds.slopes.program import SlopeProgram, is_slow, likely_rank
-from solvers.lipschitz.bounds.slopes.proof import shallow_derivatives
+from solvers.lipschitz.bounds.slopes.proof import lipschitz_between, shallow_derivatives
 from solvers.lipschitz.bounds.slopes.vectors import Multipliers, VectorNetwork
 from solvers.lipschitz.programs.slope_statement import (
     Stated,
@@ -59,6 +58,8 @@ class _Proof:
     data: dict[str, Any]
 
 
+# Shares of the diagonal beyond which no room is made for a checker.
+MOST_LOST = 1e-3
 # Seconds below which nothing is begun: scaling the layers of a large network takes as long.
 LEAST_SECONDS = 0.05
 NO_TIME = "no multipliers were proved within the time limit, only a product of norms: --time-limit allows more"
@@ -154,6 +155,8 @@ class Semidefinite(AbstractLipschitzSolver):
         if p > 1:
             program = SlopeProgram(layers, max(p, 2.0), self._network(layers, max(p, 2.0), rng))
             program.improve(deadline)
+            if self.certified:
+                program.make_room(deadline)
             euclid, sweeps = program.bound, program.network.sweeps
             if math.isfinite(euclid):
                 data["square"] = {"t": program.t.tolist(), "layers": program.listed(widths)}
@@ -167,7 +170,7 @@ class Semidefinite(AbstractLipschitzSolver):
             largest = float(bounds.max(initial=0.0)) if len(bounds) else math.inf
             data["columns"] = [{"inputs": own, "layers": part.listed(widths)} for own, part in programs if own]
         data["derivative"] = largest if math.isfinite(largest) else None
-        return _Proof(_between(p, euclid, largest), reached if p == 1 else math.nan, sweeps, data)
+        return _Proof(lipschitz_between(p, euclid, largest), reached if p == 1 else math.nan, sweeps, data)
 
     def _stated(self, layers: SlopeLayers, problem: LipschitzProblem, deadline: Deadline) -> tuple[_Proof, str]:
         """What the multipliers of a program's solver prove, and what there is to say about them."""
@@ -213,6 +216,8 @@ class Semidefinite(AbstractLipschitzSolver):
         """
         shared = SlopeProgram(layers, 1.0, self._network(layers, 2.0, rng))
         shared.improve(deadline)
+        if self.certified:
+            shared.make_room(deadline)
         bounds, sweeps = shared.columns.copy(), shared.network.sweeps
         reached = math.nan
         alone: dict[int, SlopeProgram] = {}
@@ -225,6 +230,8 @@ class Semidefinite(AbstractLipschitzSolver):
             column = layers.column(k)
             own = SlopeProgram(column, 2.0, self._network(column, 2.0, rng))
             own.improve(deadline)
+            if self.certified:
+                own.make_room(deadline)
             sweeps += own.network.sweeps
             reached = max(own.network.reached, reached)
             if own.bound < bounds[k]:
@@ -239,13 +246,3 @@ def _why_not(layers: SlopeLayers, budget: Budget) -> str:
     if math.isfinite(budget.seconds):
         return NO_TIME
     return "no multipliers were found that can be proved in rounding: the bound is a product of norms"
-
-
-def _between(p: float, euclid: float, largest: float) -> float:
-    """Lip_p for 1 <= p < 2 from Lip_2 and the largest derivative: ||g||_q <= ||g||_2^(2/q) ||g||_inf^(1 - 2/q)."""
-    if p == 1:
-        return largest
-    if math.isinf(euclid) or largest == 0 or math.isinf(largest):
-        return euclid
-    share = 2 * (1 - 1 / p)
-    return min(euclid, largest * (euclid / largest) ** share * (1 + 64 * EPSILON))

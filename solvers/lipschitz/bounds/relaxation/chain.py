@@ -94,7 +94,7 @@ class Chain:
 
     @property
     def widest(self) -> int:
-        return max(len(reach) for reach in self.reach)
+        return max(1, *(len(reach) for reach in self.reach))
 
 
 def lower_bounds(

@@ -1,8 +1,7 @@
 """Slopes below undecided neurons that raise lower bounds: ascent on all rows at once, every row with slopes of its own.
 
 Every slope in [0, 1] gives a bound, so nothing here needs a proof; where the bound is not smooth, any of its
-derivatives serves. Steps of one size in all coordinates at first (Adam [KB15]), shrinking by a tenth each; a row keeps
-its best.
+derivatives serves. Steps have one size in all coordinates at first (Adam [KB15]), and shrink; a row keeps its best.
 
 Source: slopes as variables, [XZWWJLH21].
 """
@@ -20,9 +19,9 @@ from solvers.problems.budget import Deadline
 __all__ = ["ascended"]
 
 # The first step, and what is left of it after every other one.
-FIRST_STEP, DECAY = 0.5, 0.9
+FIRST_STEP, DECAY = 0.5, 0.85
 # Shares of the past in the means of derivatives and of their squares.
-MEAN, SQUARE = 0.9, 0.999
+MEAN, SQUARE = 0.5, 0.999
 # A row whose bound grew by no larger a share of its size, in so many steps, has come to rest.
 RESTING, LOOK_BACK = 1e-4, 5
 

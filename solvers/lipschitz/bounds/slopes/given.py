@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
-from solvers.arithmetic.rounding import EPSILON
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 from solvers.lipschitz.bounds.slopes.proof import (
+    lipschitz_between,
     lipschitz_from_diagonal,
     proved_columns,
     proved_diagonal,
@@ -68,16 +68,16 @@ def prove_given(
     if p > 1 and square is not None:
         euclid, t, multipliers = _diagonal(layers, square, max(p, 2.0))
         if math.isfinite(euclid):
-            data["square"] = {"t": t.tolist(), "layers": _listed(layers, widths, multipliers)}
+            data["square"] = {"t": t.tolist(), "layers": layers.listed(widths, multipliers.layers)}
     if p < 2:
         if layers.depth == 1:
             largest = float(shallow_derivatives(layers).max())
         elif columns:
             found = [(inputs, *_columns(layers, inputs, own)) for inputs, own in columns]
             largest = max(bound for _, bound, _ in found)
-            data["columns"] = [{"inputs": own, "layers": _listed(layers, widths, part)} for own, _, part in found]
+            data["columns"] = [{"inputs": own, "layers": layers.listed(widths, part.layers)} for own, _, part in found]
         data["derivative"] = largest if math.isfinite(largest) else None
-    return GivenProof(_between(p, euclid, largest), data)
+    return GivenProof(lipschitz_between(p, euclid, largest), data)
 
 
 def _diagonal(layers: SlopeLayers, given: Multipliers, p: float) -> tuple[float, FloatArray, Multipliers]:
@@ -99,23 +99,3 @@ def _columns(layers: SlopeLayers, inputs: list[int], given: Multipliers) -> tupl
         if found is not None:
             return float(found.max()), raised
     return math.inf, given
-
-
-def _between(p: float, euclid: float, largest: float) -> float:
-    """||g||_q <= ||g||_2^(2/q) ||g||_inf^(1 - 2/q) for q >= 2, dual to p; p >= 2: euclid, p = 1: largest."""
-    if p == 1:
-        return largest
-    if p >= 2 or math.isinf(euclid) or math.isinf(largest) or largest == 0:
-        return euclid
-    share = 2 * (1 - 1 / p)
-    return min(euclid, largest * (euclid / largest) ** share * (1 + 64 * EPSILON))
-
-
-def _listed(layers: SlopeLayers, widths: Sequence[int], given: Multipliers) -> list[list[float]]:
-    """Per hidden layer one multiplier for every neuron of the network, 0 where its slope is decided."""
-    found = []
-    for n, free, kept, part in zip(widths, layers.free, layers.kept, given.layers, strict=True):
-        values = np.zeros(n)
-        values[kept[:free]] = part
-        found.append(values.tolist())
-    return found

@@ -86,6 +86,15 @@ class SlopeLayers:
         """Whether no input reaches the output."""
         return not self.output.any() or min(len(w) for w in self.weights) == 0
 
+    def listed(self, widths: Sequence[int], multipliers: Sequence[FloatArray]) -> list[list[float]]:
+        """Per hidden layer a number for every neuron of the network: that of a free neuron, 0 for a decided slope."""
+        found = []
+        for n, free, kept, part in zip(widths, self.free, self.kept, multipliers, strict=True):
+            values = np.zeros(n)
+            values[kept[:free]] = part
+            found.append(values.tolist())
+        return found
+
     def column(self, k: int) -> SlopeLayers:
         """The same layers with the k-th input alone."""
         first = np.ascontiguousarray(self.weights[0][:, k : k + 1])

@@ -13,7 +13,13 @@ from scipy.linalg.lapack import dpotrf
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
-from solvers.lipschitz.bounds.slopes.proof import lipschitz_from_diagonal, proved_columns, proved_diagonal
+from solvers.lipschitz.bounds.slopes.proof import (
+    SPARED_FOR_ACTIVE,
+    lipschitz_from_diagonal,
+    proved_columns,
+    proved_diagonal,
+)
+from solvers.lipschitz.bounds.slopes.replay import replayed_loss
 from solvers.lipschitz.bounds.slopes.vectors import Multipliers, VectorNetwork
 from solvers.problems.budget import Deadline
 
@@ -33,6 +39,8 @@ SLOW = 2 * 10**5
 SURE_RATE, SURE_SECONDS, PROBE = 4e9, 2.0, 1200
 # The share of the time left that one round of sweeps may take.
 SWEEPING = 0.25
+# Shares of the diagonal beyond which no room is made for a checker.
+MOST_LOST = 1e-3
 
 
 @dataclass(slots=True)
@@ -45,6 +53,7 @@ class SlopeProgram:
         t: what was proved to dominate, (d,); empty for p = 1.
         slowest: seconds that a proof has taken.
         rate: operations a second that a proof is expected to make.
+        lost: the share of the diagonal that proofs leave to a checker's rounding in sums over active neurons.
     """
 
     layers: SlopeLayers
@@ -57,6 +66,7 @@ class SlopeProgram:
     t: FloatArray = field(default_factory=lambda: np.zeros(0))
     slowest: float = 0.0
     rate: float = SURE_RATE
+    lost: float = SPARED_FOR_ACTIVE
 
     def improve(self, deadline: Deadline) -> None:
         """Sweep and prove in rounds until the gap to the program's optimum is closed, or nothing gains."""
@@ -112,11 +122,11 @@ class SlopeProgram:
         started = time.perf_counter()
         columns = t = np.zeros(0)
         if self.p == 1:  # all derivatives at once
-            proved = proved_columns(self.layers, multipliers.layers)
+            proved = proved_columns(self.layers, multipliers.layers, self.lost)
             found = math.inf if proved is None else float(proved.max())
             columns = columns if proved is None else proved
         else:
-            dominating = proved_diagonal(self.layers, multipliers.layers, multipliers.inputs)
+            dominating = proved_diagonal(self.layers, multipliers.layers, multipliers.inputs, self.lost)
             found = math.inf if dominating is None else lipschitz_from_diagonal(dominating, self.p)
             t = t if dominating is None else dominating
         self.slowest = max(self.slowest, time.perf_counter() - started)
@@ -124,17 +134,27 @@ class SlopeProgram:
             self.bound, self.multipliers, self.columns, self.t = found, multipliers, columns, t
         return found
 
+    def make_room(self, deadline: Deadline) -> None:
+        """Prove once more, with as much left to a checker as it will lose; without time the proof stays as it is."""
+        multipliers, needed = self.multipliers, 4 * self.proof_seconds
+        active = any(free < len(w) for free, w in zip(self.layers.free, self.layers.weights, strict=True))
+        if multipliers is None or not active or deadline.remaining < needed:
+            return
+        t = np.full(self.layers.inputs, max(self.bound, 1e-100) ** 2) if self.p == 1 else self.t
+        lost = 2 * replayed_loss(self.layers, multipliers.layers, t)
+        if self.lost < lost < MOST_LOST:
+            before = self.bound, self.multipliers, self.columns, self.t
+            self.lost, self.bound = lost, math.inf
+            for room in ROOMS:
+                if math.isfinite(self._try(multipliers.raised(room))) or deadline.remaining < self.proof_seconds:
+                    break
+            if math.isinf(self.bound):
+                self.bound, self.multipliers, self.columns, self.t = before
+
     def listed(self, widths: Sequence[int]) -> list[list[float]]:
         """The multipliers, per hidden layer one for every neuron of the network, 0 where the slope is decided."""
         assert self.multipliers is not None
-        found = []
-        for n, free, kept, part in zip(
-            widths, self.layers.free, self.layers.kept, self.multipliers.layers, strict=True
-        ):
-            values = np.zeros(n)
-            values[kept[:free]] = part
-            found.append(values.tolist())
-        return found
+        return self.layers.listed(widths, self.multipliers.layers)
 
 
 def _is_large(layers: SlopeLayers) -> bool:

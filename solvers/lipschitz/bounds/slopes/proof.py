@@ -49,51 +49,64 @@ from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rounding import UNIT_ROUNDOFF
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 
-__all__ = ["lipschitz_from_diagonal", "proved_columns", "proved_diagonal", "shallow_derivatives", "spare"]
+__all__ = [
+    "SPARED_FOR_ACTIVE",
+    "lipschitz_between",
+    "lipschitz_from_diagonal",
+    "proved_columns",
+    "proved_diagonal",
+    "shallow_derivatives",
+    "spare",
+]
 
 # Sizes that the diagonals must keep to: far from where products over- and underflow.
 LEAST, MOST = 1e-120, 1e120
-# What active neurons may add to the rounding of a checker, whose sums run through many layers.
+# What active neurons may add to the rounding of a checker, whose sums run through many layers, unless told otherwise.
 SPARED_FOR_ACTIVE = 1e-9
 # Sides up to which all eigenvalues are computed; beyond, only the largest is estimated.
 MOST_EIGENVALUES = 800
 
 
-def proved_diagonal(layers: SlopeLayers, multipliers: Sequence[FloatArray], shape: FloatArray) -> FloatArray | None:
+def proved_diagonal(
+    layers: SlopeLayers, multipliers: Sequence[FloatArray], shape: FloatArray, lost: float = SPARED_FOR_ACTIVE
+) -> FloatArray | None:
     """t, a multiple of `shape`, with |f(x) - f(x')|^2 <= sum_k t_k (x_k - x'_k)^2 for certain; None where not proved.
 
     Args:
         layers: the slopes, at least one layer.
         multipliers: lambda of the free neurons, per hidden layer, >= 0.
         shape: (d,), positive.
+        lost: the share of the diagonal that active neurons cost a checker.
     """
     if not layers.representable:
         return None
-    w, free, spared = layers.weights[0], layers.free[0], spare(layers)
+    w, free, spared = layers.weights[0], layers.free[0], spare(layers, lost)
     if free == len(w) and free < layers.inputs:
-        h = _above_inputs(layers, multipliers)
+        h = _above_inputs(layers, multipliers, spared)
         t = None if h is None else _wide_inputs(h, w, multipliers[0] * (1 - spared), multipliers[0], shape)
     else:
         if layers.depth == 1:
             last = _below_output(layers.output, w, free, multipliers[0], spared)
         else:
-            h = _above_inputs(layers, multipliers)
+            h = _above_inputs(layers, multipliers, spared)
             last = None if h is None else _below(h, w, free, multipliers[0], spared)
         t = None if last is None else _dominating(last, shape)
     return None if t is None else t / (1 - spared) * (1 + 8 * UNIT_ROUNDOFF)
 
 
-def spare(layers: SlopeLayers) -> float:
+def spare(layers: SlopeLayers, lost: float = SPARED_FOR_ACTIVE) -> float:
     """The share of the diagonal that is left to the rounding of a checker."""
     sides = layers.inputs + sum(layers.free)
     active = any(free < len(w) for free, w in zip(layers.free, layers.weights, strict=True))
-    return 8 * (sides + 8) * (sides + 16) * UNIT_ROUNDOFF + (SPARED_FOR_ACTIVE if active else 0.0)
+    return 8 * (sides + 8) * (sides + 16) * UNIT_ROUNDOFF + (lost if active else 0.0)
 
 
-def proved_columns(layers: SlopeLayers, multipliers: Sequence[FloatArray]) -> FloatArray | None:
+def proved_columns(
+    layers: SlopeLayers, multipliers: Sequence[FloatArray], lost: float = SPARED_FOR_ACTIVE
+) -> FloatArray | None:
     """(d,): no derivative by the k-th input is larger in size than the k-th entry; None where not proved."""
-    h = _above_inputs(layers, multipliers)
-    spared = spare(layers)
+    spared = spare(layers, lost)
+    h = _above_inputs(layers, multipliers, spared)
     parts = None if h is None else _eliminated(h, layers.weights[0], layers.free[0], multipliers[0], spared)
     if parts is None:
         return None
@@ -112,11 +125,11 @@ def shallow_derivatives(layers: SlopeLayers) -> FloatArray:
     return np.maximum(fixed + up, down - fixed) + lost
 
 
-def _above_inputs(layers: SlopeLayers, multipliers: Sequence[FloatArray]) -> FloatArray | None:
+def _above_inputs(layers: SlopeLayers, multipliers: Sequence[FloatArray], spared: float) -> FloatArray | None:
     """H of the first hidden layer; its lower half, as everywhere below."""
     if not layers.representable:
         return None
-    v, spared, top = layers.output, spare(layers), layers.depth - 1
+    v, top = layers.output, layers.depth - 1
     if top == 0:
         h: FloatArray = np.outer(v, v)
         # Rounding of v_i v_j: u |v_i| |v_j|, paid for by the diagonal.
@@ -308,3 +321,16 @@ def lipschitz_from_diagonal(t: FloatArray, p: float) -> float:
     """sqrt ||t||_{p / (p - 2)}, rounded upward: Lip_p for p >= 2 from sum_k t_k x_k^2."""
     exponent = math.inf if p == 2 else 1.0 if math.isinf(p) else p / (p - 2)
     return math.sqrt(float(vector_norm(t, exponent))) * (1 + (len(t) + 16) * 4 * UNIT_ROUNDOFF)
+
+
+def lipschitz_between(p: float, euclid: float, largest: float) -> float:
+    """Lip_p for any p, from Lip_2 (p >= 2: from Lip_p) and, p < 2, the largest derivative; rounded upward.
+
+    With q = p / (p - 1) > 2, ||g||_q <= ||g||_2^(2/q) ||g||_inf^(1 - 2/q) (Hoelder).
+    """
+    if p == 1:
+        return largest
+    if p >= 2 or math.isinf(euclid) or math.isinf(largest) or largest == 0:
+        return euclid
+    share = 2 * (1 - 1 / p)
+    return min(euclid, largest * (euclid / largest) ** share * (1 + 128 * UNIT_ROUNDOFF))
