@@ -130,5 +130,5 @@ def test_bounds_on_boxes(
     assert upper <= before * (1 + 1e-4)
     assert lines <= interval * (1 + 1e-12)
     if p == 2:
-        assert upper <= interval
+        assert upper <= (0.02 if network.depth > 3 else 1) * interval
     assert verify_bounds(problem, answer).verdict is Verdict.PROVED
