@@ -13,7 +13,7 @@ with a multiplier may have any slope, whatever its sign.
 Weights are scaled by powers of two, neuron by neuron, to rows whose largest entry lies in [1/2, 1); multipliers, t and
 derivatives are in these units. Every entry of M comes with a radius, in which rounding moves it; radii and all that a
 Cholesky decomposition can hide are taken off the diagonal before it is run to its end: 2 r xi_i xi_j is at most
-r (s_j / s_i xi_i^2 + s_i / s_j xi_j^2) for all s > 0.
+r (s_i / s_j xi_i^2 + s_j / s_i xi_j^2) for all s > 0; roots of the diagonal lose the least share of it.
 
 Sources: [FRHMP19, theorem 2]; [Rump06, theorem 2.3]; [Hig02, sections 3.1, 8.1].
 """
@@ -71,7 +71,7 @@ def _unproved(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) 
         return None if upper >= 0 else f"no constant is at most {upper!r}"
     p, square, derivative = problem.p, data["square"], data["derivative"]
     bounds: list[Fraction] = []
-    euclid = None
+    roots: list[Fraction] = []
     if square is not None:
         t = _numbers(square["t"], problem.network.input_dimension, "t", positive=True)
         if not _dominates(_Inequality(network, square["layers"]), t):
@@ -82,20 +82,21 @@ def _unproved(problem: LipschitzProblem, data: Mapping[str, Any], upper: float) 
             total = norm_above([Fraction(v) for v in t.tolist()], exponent) * room
             bounds.append(power_above(total, Fraction(1, 2)))
         else:
-            euclid = power_above(Fraction(float(t.max())), Fraction(1, 2))
+            roots = [power_above(Fraction(v), Fraction(1, 2)) for v in t.tolist()]
             if p > 1:
-                bounds.append(euclid)
+                bounds.append(max(roots))
     if derivative is not None and p < 2:
-        largest = float(derivative)
-        reason = _longer_derivative(network, data["columns"], largest)
+        longest = np.broadcast_to(np.asarray(derivative, dtype=np.float64), (problem.network.input_dimension,))
+        reason = _longer_derivative(network, data["columns"], longest)
         if reason is not None:
             return reason
-        # ||g||_q <= ||g||_2^(2/q) ||g||_inf^(1 - 2/q), q dual to p.
+        # sum |g_k|^q <= sum h_k^(q - 2) g_k^2 <= max h_k^(q - 2) t_k, q dual to p and sum g_k^2 / t_k <= 1.
         share = 2 * (1 - 1 / Fraction(p))
         if p == 1:
-            bounds.append(Fraction(largest))
-        elif euclid is not None:
-            bounds.append(power_above(euclid, share) * power_above(Fraction(largest), 1 - share))
+            bounds.append(Fraction(float(longest.max())))
+        elif roots:
+            pairs = zip(roots, longest.tolist(), strict=True)
+            bounds.append(max(power_above(r, share) * power_above(Fraction(h), 1 - share) for r, h in pairs))
     if not bounds:
         return "the certificate holds no multipliers for this p"
     if np.isfinite(upper) and min(bounds) * unit > Fraction(upper):
@@ -228,7 +229,8 @@ def _dominates(m: _Inequality, t: FloatArray) -> bool:
     radius = np.block([[spread, m.mixed_radius.T], [m.mixed_radius, m.inner_radius + EPSILON * np.abs(m.inner)]])
     own = np.concatenate([t, m.diagonal])
     matrix[np.diag_indices(len(own))] += own
-    return _factor(matrix, radius @ np.sqrt(own) / np.sqrt(own), own) is not None
+    scale = np.sqrt(own)
+    return _factor(matrix, radius @ (1 / scale) * scale, own) is not None
 
 
 def _factor(matrix: FloatArray, lost: FloatArray, own: FloatArray) -> FloatArray | None:
@@ -248,38 +250,38 @@ def _factor(matrix: FloatArray, lost: FloatArray, own: FloatArray) -> FloatArray
         return None
 
 
-def _longer_derivative(network: _Scaled, programs: Any, largest: float) -> str | None:
-    """Why some derivative may be larger than `largest`; None if none is."""
-    if not LEAST < largest < MOST:
-        return f"the largest derivative must be a positive number of ordinary size, got {largest!r}"
+def _longer_derivative(network: _Scaled, programs: Any, longest: FloatArray) -> str | None:
+    """Why some derivative may be larger than its entry of `longest` (d,); None if none is."""
+    if not ((longest > LEAST) & (longest < MOST)).all():
+        return f"bounds of derivatives must be positive numbers of ordinary size, got {longest.tolist()!r}"
     if len(network.signs) == 1:
-        return _longer_in_a_shallow_network(network, largest)
+        return _longer_in_a_shallow_network(network, longest)
     d = network.weights[0].shape[1]
     left = set(range(d))
     for program in programs:
         inputs = [int(k) for k in program["inputs"]]
         if not set(inputs) <= left or not inputs:
             return "the certificate lists an input twice, or one that there is not"
-        if not _columns_hold(_Inequality(network, program["layers"]), np.array(inputs), largest):
-            return f"a derivative is not shown to be at most {largest!r} in the units of the certificate"
+        if not _columns_hold(_Inequality(network, program["layers"]), np.array(inputs), longest[inputs]):
+            return "a derivative is not shown to be at most what the certificate says"
         left -= set(inputs)
     return f"the certificate says nothing about the derivative by input {min(left)}" if left else None
 
 
-def _columns_hold(m: _Inequality, inputs: NDArray[np.int64], largest: float) -> bool:
-    """Whether M with one x_k alone and t_k = largest^2 is positive definite for certain, for each of the inputs.
+def _columns_hold(m: _Inequality, inputs: NDArray[np.int64], longest: FloatArray) -> bool:
+    """Whether M with one x_k alone and t_k = longest_k^2 is positive definite for certain, for each of the inputs.
 
     With R'R = Z lowered and R'b = g, [R b]'[R b] >= 0; what rounding hides beside it is paid for by both diagonals.
     """
     n = len(m.diagonal)
-    t = largest * largest
+    t = longest * longest
     scale = np.sqrt(m.diagonal)
     radius = m.mixed_radius[:, inputs]
     gamma = 4 * (n + 8) * EPSILON
     inner = 0.5 * (m.inner + m.inner.T)
     inner[np.diag_indices(n)] += m.diagonal
-    lost = (m.inner_radius + EPSILON * np.abs(m.inner)) @ scale / scale
-    lost += radius.max(axis=1, initial=0.0) * largest / scale + gamma * m.diagonal
+    lost = (m.inner_radius + EPSILON * np.abs(m.inner)) @ (1 / scale) * scale
+    lost += (radius / longest).max(axis=1, initial=0.0) * scale + gamma * m.diagonal
     factor = _factor(inner, lost, m.diagonal)
     if factor is None:
         return False
@@ -289,12 +291,12 @@ def _columns_hold(m: _Inequality, inputs: NDArray[np.int64], largest: float) -> 
     missing = np.abs(factor @ b - m.mixed[:, inputs])
     missing += gamma * (np.abs(factor) @ np.abs(b) + np.abs(m.mixed[:, inputs]))
     # The system's rest is a radius too, now paid for by t alone: 2 x_i y r <= gamma D_i x_i^2 + y^2 r^2 / (gamma D_i).
-    paid = (missing**2 / (gamma * m.diagonal[:, None])).sum(axis=0) + (radius * scale[:, None]).sum(axis=0) / largest
+    paid = (missing**2 / (gamma * m.diagonal[:, None])).sum(axis=0) + (radius / scale[:, None]).sum(axis=0) * longest
     reach = (np.abs(m.output[inputs]) + m.output_radius[inputs]) ** 2
     return bool(((sizes**2 + reach + paid) * (1 + 4 * (n + 16) * EPSILON) + UNDERFLOW <= t * (1 - 4 * EPSILON)).all())
 
 
-def _longer_in_a_shallow_network(network: _Scaled, largest: float) -> str | None:
+def _longer_in_a_shallow_network(network: _Scaled, longest: FloatArray) -> str | None:
     """One hidden layer: a derivative is sum_i s_i v_i W_ik, s_i in [0, 1], and 1 for active neurons."""
     sign = network.signs[0][network.signs[0] >= 0]
     terms = (network.weights[1][0][:, None] * network.weights[0])[network.signs[0] >= 0]
@@ -302,6 +304,6 @@ def _longer_in_a_shallow_network(network: _Scaled, largest: float) -> str | None
     open_ = terms[sign == 0]
     up, down = np.maximum(open_, 0.0).sum(axis=0), np.maximum(-open_, 0.0).sum(axis=0)
     lost = (len(terms) + 4) * EPSILON * np.abs(terms).sum(axis=0) + UNDERFLOW
-    if (np.maximum(fixed + up, down - fixed) + lost <= largest).all():
+    if (np.maximum(fixed + up, down - fixed) + lost <= longest).all():
         return None
-    return f"a derivative may be larger than {largest!r} in the units of the certificate"
+    return "a derivative may be larger than what the certificate says"

@@ -2,7 +2,9 @@
 
 For p >= 2 one certificate bounds |f(x) - f(x')|^2 by sum t_k (x_k - x'_k)^2. For p = 1 the largest derivative counts,
 each with multipliers of its own where that matters; a shallow network has a closed form: max over k of the larger of
-sum_i (v_i W_ik)_+ and sum_i (v_i W_ik)_-. Between 1 and 2, ||g||_p' <= ||g||_2^(2/p') ||g||_inf^(1 - 2/p') (Hoelder).
+sum_i (v_i W_ik)_+ and sum_i (v_i W_ik)_-. Between 1 and 2 bounds h_k of the derivatives are weights of a program for
+p = 2: sum |g_k|^q <= sum h_k^(q - 2) g_k^2, q dual to p. With all h_k equal that is ||g||_q <= ||g||_2^(2/q)
+||g||_inf^(1 - 2/q) (Hoelder); it is never more, and no more than ||h||_q, but for how far multipliers are from optimal.
 On a box, ranges of pre-activations fix the slopes of the neurons that they decide (`bounds.relaxation`); on R^d every
 slope is free.
 
@@ -58,8 +60,9 @@ class _Proof:
     data: dict[str, Any]
 
 
-# Shares of the diagonal beyond which no room is made for a checker.
-MOST_LOST = 1e-3
+# For 1 < p < 2 derivatives below this share of the largest count as much as that, for a checker rounds; so do those
+# whose weight would be below LEAST_WEIGHT. All are raised by a share of the largest, for the same reason.
+LEAST_DERIVATIVE, LEAST_WEIGHT, SPARED = 1e-2, 1e-12, 1e-5
 # Seconds below which nothing is begun: scaling the layers of a large network takes as long.
 LEAST_SECONDS = 0.05
 NO_TIME = "no multipliers were proved within the time limit, only a product of norms: --time-limit allows more"
@@ -71,8 +74,8 @@ class Semidefinite(AbstractLipschitzSolver):
 
     `stats` has `gap_to_optimum`: how far the bound is above the program's optimum at most, relatively. For p >= 2 the
     optimum is the program's on all inputs, for p = 1 the largest one over programs on one input. A shallow network has
-    a closed form for p = 1, and between 1 and 2 two optima are interpolated: there it is left out. `optimum_at_least`
-    is the lower bound of the optimum that this rests on, but for the rounding of a sum.
+    a closed form for p = 1, and between 1 and 2 the weights are bounds themselves: there it is left out.
+    `optimum_at_least` is the lower bound of the optimum that this rests on, but for the rounding of a sum.
 
     Attributes:
         rank: numbers in every vector of the network of vectors; 16, and 32 for thousands of neurons, when left out.
@@ -150,27 +153,40 @@ class Semidefinite(AbstractLipschitzSolver):
             return _Proof(math.inf, math.nan, 0, data)
         if layers.is_constant:
             return _Proof(0.0, math.nan, 0, data)
-        euclid = largest = math.inf
-        reached, sweeps = math.nan, 0
-        if p > 1:
-            program = SlopeProgram(layers, max(p, 2.0), self._network(layers, max(p, 2.0), rng))
+        if p >= 2:
+            program = SlopeProgram(layers, p, self._network(layers, p, rng))
             program.improve(deadline)
             if self.certified:
                 program.make_room(deadline)
-            euclid, sweeps = program.bound, program.network.sweeps
-            if math.isfinite(euclid):
+            if math.isfinite(program.bound):
                 data["square"] = {"t": program.t.tolist(), "layers": program.listed(widths)}
-            if p >= 2:
-                return _Proof(euclid, program.network.reached, sweeps, data)
+            return _Proof(program.bound, program.network.reached, program.network.sweeps, data)
+        # Between 1 and 2 both programs count; the second one's share is what the first one leaves.
+        first = deadline if p == 1 else deadline.budget.within(deadline.remaining / 2).start()
+        bounds, reached, sweeps = np.zeros(0), math.nan, 0
         if layers.depth == 1:
-            largest = float(shallow_derivatives(layers).max())
+            bounds = shallow_derivatives(layers)
         else:
-            bounds, programs, reached, more = self._derivatives(layers, deadline, rng)
-            sweeps += more
-            largest = float(bounds.max(initial=0.0)) if len(bounds) else math.inf
+            bounds, programs, reached, sweeps = self._derivatives(layers, first, rng)
             data["columns"] = [{"inputs": own, "layers": part.listed(widths)} for own, part in programs if own]
-        data["derivative"] = largest if math.isfinite(largest) else None
-        return _Proof(lipschitz_between(p, euclid, largest), reached if p == 1 else math.nan, sweeps, data)
+        largest = float(bounds.max()) if len(bounds) else math.inf
+        if p == 1 or largest == 0:
+            data["derivative"] = largest if math.isfinite(largest) else None
+            return _Proof(largest, reached, sweeps, data)
+        shape = None
+        if math.isfinite(largest):
+            floor = max(LEAST_DERIVATIVE, LEAST_WEIGHT ** ((p - 1) / (2 - p)))
+            bounds = np.minimum(np.maximum(bounds, largest * floor) + largest * SPARED, largest)
+            shape = (bounds / largest) ** -((2 - p) / (p - 1))
+            data["derivative"] = bounds.tolist()
+        program = SlopeProgram(layers, 2.0, self._network(layers, 2.0, rng, shape), shape=shape)
+        program.improve(deadline)
+        if self.certified:
+            program.make_room(deadline)
+        sweeps += program.network.sweeps
+        if math.isfinite(program.bound):
+            data["square"] = {"t": program.t.tolist(), "layers": program.listed(widths)}
+        return _Proof(lipschitz_between(p, program.t, bounds), math.nan, sweeps, data)
 
     def _stated(self, layers: SlopeLayers, problem: LipschitzProblem, deadline: Deadline) -> tuple[_Proof, str]:
         """What the multipliers of a program's solver prove, and what there is to say about them."""
@@ -201,9 +217,13 @@ class Semidefinite(AbstractLipschitzSolver):
             return nothing, f"{said}: the bound is a product of norms"
         return _Proof(proof.upper, math.nan, 0, proof.data), said and f"{said}: the bound is what its multipliers prove"
 
-    def _network(self, layers: SlopeLayers, p: float, rng: np.random.Generator) -> VectorNetwork:
+    def _network(
+        self, layers: SlopeLayers, p: float, rng: np.random.Generator, shape: FloatArray | None = None
+    ) -> VectorNetwork:
         arrays = NUMPY if self.device == "cpu" else on_device(self.device)
-        return VectorNetwork(layers, p, self.rank or likely_rank(layers), rng, arrays, single=is_slow(layers))
+        return VectorNetwork(
+            layers, p, self.rank or likely_rank(layers), rng, arrays, single=is_slow(layers), shape=shape
+        )
 
     def _derivatives(
         self, layers: SlopeLayers, deadline: Deadline, rng: np.random.Generator

@@ -134,7 +134,7 @@ def lie(p: float, rng: np.random.Generator) -> tuple[LipschitzProblem, dict[str,
         if rng.random() < 0.7:
             perturbed(data["square"]["layers"], rng)
     if data["derivative"] is not None:
-        data["derivative"] *= factor
+        data["derivative"] = (np.array(data["derivative"]) * factor).tolist()
         for program in data["columns"]:
             if rng.random() < 0.7:
                 perturbed(program["layers"], rng)

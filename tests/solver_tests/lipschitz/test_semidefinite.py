@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -117,6 +118,29 @@ def test_the_shallow_derivatives_have_a_closed_form() -> None:
     # Derivatives by x_1: terms 1, -2, -6; by x_2: 2, 2, 3.
     upper = SOLVER.solve(LipschitzProblem(network, 1.0)).upper
     assert 8.0 <= upper <= 8.0 * (1 + 1e-12)
+
+
+def test_between_1_and_2_it_is_below_what_both_give() -> None:
+    rng = np.random.default_rng(11)
+    for sizes in ([5, 9, 1], [6, 8, 8, 1], [4, 12, 12, 12, 1]):
+        network = gaussian_network(sizes, rng)
+        ends = {p: SOLVER.solve(LipschitzProblem(network, p)).upper for p in (1.0, 2.0)}
+        for p in (1.1, 1.5, 1.9):
+            share = 2 * (1 - 1 / p)
+            interpolated = ends[2.0] ** share * ends[1.0] ** (1 - share)
+            # Derivatives are raised by 1e-5 of the largest one, for the rounding of a checker.
+            assert SOLVER.solve(LipschitzProblem(network, p)).upper <= interpolated * (1 + 1e-4)
+
+
+def test_the_gap_to_the_optimum_is_told_where_there_is_one_program() -> None:
+    shallow, deep = (gaussian_network(sizes, np.random.default_rng(12)) for sizes in ([4, 9, 1], [4, 9, 9, 1]))
+    for network, p in itertools.product((shallow, deep), P_VALUES):
+        answer = SOLVER.solve(LipschitzProblem(network, p))
+        told = p >= 2 or (p == 1 and network is deep)
+        assert ("gap_to_optimum" in answer.stats) == ("optimum_at_least" in answer.stats) == told
+        if told:
+            assert answer.stats["gap_to_optimum"] <= 1e-3
+            assert answer.stats["optimum_at_least"] <= answer.upper * (1 + 1e-12)
 
 
 def test_a_pair_of_opposite_neurons_is_a_known_loss() -> None:

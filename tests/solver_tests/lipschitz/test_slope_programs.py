@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from solvers.lipschitz.bounds.slopes.proof import proved_columns, proved_diagona
 from solvers.lipschitz.bounds.slopes.vectors import VectorNetwork
 from tests.references.slope_inequality import inequality, is_positive_definite, with_inputs
 from tests.strategies import gaussian_network
+
+RNG = np.random.default_rng
 
 
 def some_layers(rng: np.random.Generator, most_inputs: int = 5) -> SlopeLayers:
@@ -97,6 +100,30 @@ def test_sweeps_in_float32_end_at_the_same_optimum_and_report_it_in_float64(arra
     t = proved_diagonal(layers, multipliers.raised(1e-3).layers, multipliers.inputs)
     assert t is not None
     assert math.sqrt(t.max()) >= double.reached
+
+
+def test_a_layer_without_active_neurons_follows_the_order_of_the_one_before() -> None:
+    network = gaussian_network([2, 3, 2, 1], RNG(0))
+    layers = SlopeLayers.of(network, [np.array([1, 0, 0], dtype=np.int8), np.zeros(2, dtype=np.int8)])
+    assert layers.kept[0].tolist() == [1, 2, 0]
+    for k in range(2):
+        # Scales of neurons are powers of two.
+        moved = network.weights[1][k][[1, 2, 0]]
+        shares = layers.weights[1][k] / moved
+        assert (np.frexp(shares)[0] == 0.5).all()
+
+
+def test_inputs_of_a_shape_are_inputs_that_are_scaled() -> None:
+    layers = SlopeLayers.of(gaussian_network([6, 12, 12, 1], np.random.default_rng(3)))
+    shape = 10.0 ** np.random.default_rng(4).uniform(-2, 2, 6)
+    scaled = replace(layers, weights=(layers.weights[0] / np.sqrt(shape), *layers.weights[1:]))
+    of_shape, plain = VectorNetwork(layers, 2.0, 8, RNG(0), shape=shape), VectorNetwork(scaled, 2.0, 8, RNG(0))
+    first, second = of_shape.run(500), plain.run(500)
+    assert of_shape.reached == pytest.approx(plain.reached, rel=1e-9)
+    t, ones = (proved_diagonal(a, m.raised(1e-6).layers, m.inputs) for a, m in ((layers, first), (scaled, second)))
+    assert t is not None
+    assert ones is not None
+    np.testing.assert_allclose(t / shape, ones, rtol=1e-4)
 
 
 def test_lengths_beyond_float32_are_swept_in_float64() -> None:

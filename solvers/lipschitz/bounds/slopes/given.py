@@ -65,19 +65,25 @@ def prove_given(
     if layers.is_constant:
         return GivenProof(0.0, data)
     euclid = largest = math.inf
+    t = np.zeros(0)
     if p > 1 and square is not None:
         euclid, t, multipliers = _diagonal(layers, square, max(p, 2.0))
         if math.isfinite(euclid):
             data["square"] = {"t": t.tolist(), "layers": layers.listed(widths, multipliers.layers)}
-    if p < 2:
-        if layers.depth == 1:
-            largest = float(shallow_derivatives(layers).max())
-        elif columns:
-            found = [(inputs, *_columns(layers, inputs, own)) for inputs, own in columns]
-            largest = max(bound for _, bound, _ in found)
-            data["columns"] = [{"inputs": own, "layers": layers.listed(widths, part.layers)} for own, _, part in found]
-        data["derivative"] = largest if math.isfinite(largest) else None
-    return GivenProof(lipschitz_between(p, euclid, largest), data)
+    if p >= 2:
+        return GivenProof(euclid, data)
+    if layers.depth == 1:
+        largest = float(shallow_derivatives(layers).max())
+    elif columns:
+        found = [(inputs, *_columns(layers, inputs, own)) for inputs, own in columns]
+        largest = max(bound for _, bound, _ in found)
+        data["columns"] = [{"inputs": own, "layers": layers.listed(widths, part.layers)} for own, _, part in found]
+    data["derivative"] = largest if math.isfinite(largest) else None
+    if p == 1 or largest == 0:
+        return GivenProof(largest, data)
+    return GivenProof(
+        lipschitz_between(p, t, np.full(len(t), largest) if math.isfinite(largest) else np.zeros(0)), data
+    )
 
 
 def _diagonal(layers: SlopeLayers, given: Multipliers, p: float) -> tuple[float, FloatArray, Multipliers]:

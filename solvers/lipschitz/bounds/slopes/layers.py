@@ -64,8 +64,9 @@ class SlopeLayers:
             moving = w[:, before].any(axis=1)
             loose, active = np.flatnonzero((sign == 0) & moving), np.flatnonzero((sign > 0) & moving)
             places = np.concatenate([loose, active])
-            everything = len(places) == len(w) and len(before) == w.shape[1] and not len(active)
-            weights.append(w if everything else np.ascontiguousarray(w[np.ix_(places, before)]))
+            # Large layers are not copied where all is in its place.
+            stays = np.array_equal(places, np.arange(len(w))) and np.array_equal(before, np.arange(w.shape[1]))
+            weights.append(w if stays else np.ascontiguousarray(w[np.ix_(places, before)]))
             kept.append(places)
             free.append(len(loose))
             before = places

@@ -51,6 +51,8 @@ class SlopeProgram:
         p: 2 or more; 1 where every derivative is bounded at once, `columns` holds their bounds.
         bound, columns: in the units of the scaled network.
         t: what was proved to dominate, (d,); empty for p = 1.
+        shape: (d,), what t is to be a multiple of for p = 2; all ones when left out. The bound is the root of the
+            multiple.
         slowest: seconds that a proof has taken.
         rate: operations a second that a proof is expected to make.
         lost: the share of the diagonal that proofs leave to a checker's rounding in sums over active neurons.
@@ -67,6 +69,7 @@ class SlopeProgram:
     slowest: float = 0.0
     rate: float = SURE_RATE
     lost: float = SPARED_FOR_ACTIVE
+    shape: FloatArray | None = None
 
     def improve(self, deadline: Deadline) -> None:
         """Sweep and prove in rounds until the gap to the program's optimum is closed, or nothing gains."""
@@ -127,7 +130,7 @@ class SlopeProgram:
             columns = columns if proved is None else proved
         else:
             dominating = proved_diagonal(self.layers, multipliers.layers, multipliers.inputs, self.lost)
-            found = math.inf if dominating is None else lipschitz_from_diagonal(dominating, self.p)
+            found = math.inf if dominating is None else lipschitz_from_diagonal(self._per_shape(dominating), self.p)
             t = t if dominating is None else dominating
         self.slowest = max(self.slowest, time.perf_counter() - started)
         if found < self.bound:
@@ -150,6 +153,9 @@ class SlopeProgram:
                     break
             if math.isinf(self.bound):
                 self.bound, self.multipliers, self.columns, self.t = before
+
+    def _per_shape(self, t: FloatArray) -> FloatArray:
+        return t if self.shape is None else t / self.shape
 
     def listed(self, widths: Sequence[int]) -> list[list[float]]:
         """The multipliers, per hidden layer one for every neuron of the network, 0 where the slope is decided."""

@@ -323,14 +323,20 @@ def lipschitz_from_diagonal(t: FloatArray, p: float) -> float:
     return math.sqrt(float(vector_norm(t, exponent))) * (1 + (len(t) + 16) * 4 * UNIT_ROUNDOFF)
 
 
-def lipschitz_between(p: float, euclid: float, largest: float) -> float:
-    """Lip_p for any p, from Lip_2 (p >= 2: from Lip_p) and, p < 2, the largest derivative; rounded upward.
+def lipschitz_between(p: float, t: FloatArray, derivatives: FloatArray) -> float:
+    """Lip_p for 1 < p < 2, rounded upward, from sum g_k^2 / t_k <= 1 and |g_k| <= h_k for all gradients g.
 
-    With q = p / (p - 1) > 2, ||g||_q <= ||g||_2^(2/q) ||g||_inf^(1 - 2/q) (Hoelder).
+    With q dual to p, sum |g_k|^q <= sum h_k^(q - 2) g_k^2 <= max h_k^(q - 2) t_k.
+
+    Args:
+        t, derivatives: t and h, (d,), positive; empty where nothing is proved.
     """
-    if p == 1:
-        return largest
-    if p >= 2 or math.isinf(euclid) or math.isinf(largest) or largest == 0:
+    if not len(t):
+        return math.inf
+    roots = np.sqrt(t)
+    # ||g||_q <= ||g||_2.
+    euclid = float(roots.max()) * (1 + 8 * UNIT_ROUNDOFF)
+    if not len(derivatives):
         return euclid
     share = 2 * (1 - 1 / p)
-    return min(euclid, largest * (euclid / largest) ** share * (1 + 128 * UNIT_ROUNDOFF))
+    return min(euclid, float((derivatives * (roots / derivatives) ** share).max()) * (1 + 512 * UNIT_ROUNDOFF))

@@ -65,6 +65,7 @@ class VectorNetwork:
         rng: draws the first vectors.
         arrays: what computes, and where.
         single: sweep in float32 but for the last sweep of every run: large networks are twice as fast.
+        shape: (d,), positive, for p = 2: the inputs are those with sum_k shape_k x_k^2 <= 1, all ones when left out.
     """
 
     def __init__(
@@ -76,10 +77,13 @@ class VectorNetwork:
         arrays: SlopeArrays = NUMPY,
         *,
         single: bool = False,
+        shape: FloatArray | None = None,
     ) -> None:
         self._layers, self._p, self._arrays = layers, p, arrays
         self.single = single and _fits_single(layers)
         self._weights: dict[bool, list[Any]] = {}
+        self._shape = np.ones(layers.inputs) if shape is None else shape
+        self._roots = arrays.given(np.sqrt(self._shape)[:, None], single=False)
         x = arrays.given(rng.standard_normal((layers.inputs, rank)), single=False)
         self._inputs = self._in_ball(x)
         self._directions = []
@@ -94,12 +98,13 @@ class VectorNetwork:
 
     def _in_ball(self, h: Any) -> Any:
         """The X with sum ||X_k||^p <= 1 that has the largest inner product with h (d, r)."""
+        if self._p == 2:
+            roots = self._arrays.cast(self._roots, single=h.dtype != self._roots.dtype)
+            return self._drawn_into_ball(h / roots**2)
         lengths = _row_lengths(self._arrays.module, h)
         largest = float(lengths.max()) if len(lengths) else 0.0
         if largest == 0.0:
             return h
-        if self._p == 2:
-            return h / (largest * math.sqrt(float(((lengths / largest) ** 2).sum())))
         scaled = (lengths / largest).clip(LEAST_LENGTH)
         if math.isinf(self._p):
             return h / (largest * scaled)[:, None]
@@ -108,8 +113,9 @@ class VectorNetwork:
         return h * (sizes / (largest * scaled * float((sizes**self._p).sum()) ** (1 / self._p)))[:, None]
 
     def _drawn_into_ball(self, x: Any) -> Any:
-        """X divided by sum ||X_k||^p, to the power 1 / p; row by row for p = inf."""
-        lengths = _row_lengths(self._arrays.module, x)
+        """X divided by sum ||X_k||^p, to the power 1 / p, X times roots of the shape; row by row for p = inf."""
+        roots = self._arrays.cast(self._roots, single=x.dtype != self._roots.dtype)
+        lengths = _row_lengths(self._arrays.module, x * roots)
         largest = float(lengths.max()) if len(lengths) else 0.0
         if largest == 0.0:
             return x
@@ -133,7 +139,8 @@ class VectorNetwork:
             if enough():
                 break
         arrays = self._arrays
-        return Multipliers(tuple(_floored(arrays.taken(part)) for part in found), _floored(arrays.taken(shape)))
+        shape = self._shape if self._p == 2 else _floored(arrays.taken(shape))
+        return Multipliers(tuple(_floored(arrays.taken(part)) for part in found), shape)
 
     def _begin(self, single: bool) -> tuple[list[Any], Any]:
         """The weights and the output in this precision; vectors that change to it are on their spheres again."""
@@ -184,12 +191,12 @@ class VectorNetwork:
             h = weights[k].T @ back
         x = self._in_ball(h)
         lengths_x = _row_lengths(xp, x)
-        # For p = 2 stationarity makes all quotients equal.
+        # For p = 2 stationarity makes all quotients multiples of the shape.
         quotients = _row_lengths(xp, h) / xp.where(lengths_x > 0, lengths_x, 1.0)
         self._inputs = self._drawn_into_ball(x + share * (x - self._placed[0]))
         self._placed[0] = x
         self.sweeps += 1
-        return found[::-1], quotients if self._p > 2 else xp.ones_like(quotients)
+        return found[::-1], quotients
 
 
 def _fits_single(layers: SlopeLayers) -> bool:
