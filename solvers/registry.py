@@ -12,6 +12,7 @@ from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.lipschitz._base import AbstractLipschitzSolver
+from solvers.lipschitz.ascent import Ascent
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.eclipse_fast import EclipseFast
 from solvers.lipschitz.mixed_integer import MixedInteger
@@ -36,6 +37,7 @@ _METHODS: tuple[AbstractLipschitzSolver, ...] = (
     BranchAndBound(),
     RegionEnumeration(),
     Sampling(),
+    Ascent(),
     Semidefinite(),
     Propagation(),
     EclipseFast(),

@@ -55,6 +55,7 @@ ROOMS_OF_LIPSCHITZ: Table = (
     ("solvers.lipschitz.surveys",),
     ("solvers.lipschitz",),
     (
+        "solvers.lipschitz.climb",
         "solvers.lipschitz.programs",
         "solvers.lipschitz.regions",
         "solvers.lipschitz.search",
