@@ -20,7 +20,7 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.climb.best_points import BestPoints
-from solvers.lipschitz.climb.flips import walk_by_flips
+from solvers.lipschitz.climb.flips import FlipWalks
 from solvers.lipschitz.climb.moves import moved_uphill
 from solvers.lipschitz.climb.search_network import AnyArray, SearchNetwork, Towards
 from solvers.lipschitz.climb.softened import softened_climb, towards_axes, towards_longer
@@ -36,14 +36,16 @@ __all__ = ["Ascent"]
 SCREENED, CLIMBING, MOVED, TRIES = 4096, 96, 12, 32
 CLIMB_STEPS, MOVE_ROUNDS = 60, 40
 # Rounds at most, and rounds without gain that end the search.
-MOST_ROUNDS, PATIENCE = 6, 2
+MOST_ROUNDS, PATIENCE = 8, 3
 # Multiplications of a round: larger networks get fewer points.
 ROUND_WORK = 2**36
 # Numbers in the arrays of one block.
 MOST_NUMBERS = 2**23
-# Patterns that the walk starts from, flips on the way, and the networks that it is for.
-WALKS, FLIPS = 6, 40
+# Networks that walks are for; starts of walks in a round, those from the best points and those beside them; numbers in
+# the linear programs of all rounds.
 MOST_NEURONS, MOST_INPUTS = 200, 24
+WALKS, BEST_WALKS, BESIDE_WALKS = 120, 4, 24
+PROGRAM_NUMBERS = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,10 @@ class _Climb:
         self.deadline: Deadline = budget.start()
         self.best = BestPoints(problem, 2 * MOVED)
         self.screened = self.rounds = 0
+        n, d = sum(problem.network.widths), problem.network.input_dimension
+        self.programs = PROGRAM_NUMBERS // (n * (d + 1) or 1)
+        small = n <= MOST_NEURONS and d <= MOST_INPUTS
+        self.walks = FlipWalks(problem, 0, self.deadline) if small else None
         self.most_screened = math.inf if budget.nodes is None else budget.nodes
 
     def run(self) -> bool:
@@ -129,17 +135,19 @@ class _Climb:
         return not self.deadline.is_over and self.screened < self.most_screened
 
     def _round(self, search: SearchNetwork) -> None:
-        problem, rng, q = self.problem, self.rng, self.problem.dual_p
+        rng, q = self.rng, self.problem.dual_p
         size = min(
             1.0, ROUND_WORK / (search.work * (SCREENED + 6 * CLIMBING * CLIMB_STEPS + MOVED * TRIES * MOVE_ROUNDS))
         )
-        screened = max(64, int(size * SCREENED))
-        climbing = max(16, int(size * CLIMBING))
+        n, d = sum(self.problem.network.widths), search.unit.size
+        screened = min(max(64, int(size * SCREENED)), 32 * n * d)
+        climbing = min(max(16, int(size * CLIMBING)), 8 * n)
         u = self._screen(search, screened, climbing)
         self.best.prove(self.deadline)
         for towards, some in self._directions(search, u):
             u, values = softened_climb(search, some, q, towards, CLIMB_STEPS, self._search_time())
             self._enter(search, u, values)
+            climbed = search.inputs(u)
         self.best.prove(self.deadline)
         moved = max(2, int(size * MOVED))
         if not len(self.best.points):
@@ -148,11 +156,32 @@ class _Climb:
             search, search.coordinates(self.best.points[:moved]), q, TRIES, MOVE_ROUNDS, rng, self._search_time()
         )
         self._enter(search, u, values)
-        if sum(problem.network.widths) <= MOST_NEURONS and search.unit.size <= MOST_INPUTS:
-            for point in self.best.points[:WALKS].copy():
-                found, _ = walk_by_flips(problem.network, problem.domain, q, point, FLIPS, self.deadline)
-                self.best.enter(found[None, :])
+        if self.walks is not None:
+            self._walk(self.walks, climbed)
         self.best.prove(self.deadline)
+
+    def _walk(self, walks: FlipWalks, climbed: FloatArray) -> None:
+        """From the best points, from points beside them, from where climbs ended, and from anywhere."""
+        problem, rng = self.problem, self.rng
+        best = self.best.points[:BEST_WALKS]
+        beside = best[rng.integers(0, len(best), BESIDE_WALKS)]
+        sizes = 10.0 ** -rng.uniform(0.0, 2.0, (BESIDE_WALKS, 1)) * np.abs(beside).mean(axis=1, keepdims=True)
+        beside = problem.domain.nearest(beside + sizes * rng.standard_normal(beside.shape))
+        others = [
+            climbed[rng.permutation(len(climbed))],
+            start_points(problem.domain, len(climbed), problem.network, rng),
+        ]
+        starts = np.concatenate([best, beside, np.stack(others, axis=1).reshape(-1, climbed.shape[1])])
+        walks.left = self.programs // MOST_ROUNDS
+        found = []
+        d = best.shape[1]
+        for k, start in enumerate(starts[:WALKS]):
+            if walks.is_over:
+                break
+            derivative = (k // 2) % (2 * d) - d if math.isinf(problem.dual_p) and k % 2 else None
+            found.append(walks.walk(start, derivative))
+        if found:
+            self.best.enter(np.stack(found))
 
     def _search_time(self) -> Deadline:
         return self.deadline
