@@ -105,6 +105,8 @@ class AbstractLipschitzSolver(abc.ABC):
         Statistics rest on that: a trial's result does not depend on its batch. `solve_together` lets the problems help
         each other.
 
+        What is known of a problem (`LipschitzProblem.known`) stays in its answer, the better end on either side.
+
         Problems that share a network object and a domain (one for each p) and networks of one shape are computed
         together by the methods that can. Networks of extreme sizes are brought into the safe range of float64 first
         (`problems.balance`), so every method may multiply and square weights and gradients.
@@ -129,6 +131,10 @@ class AbstractLipschitzSolver(abc.ABC):
             raise SoundnessError(f"{self.name} answered {len(found)} of {len(problems)} problems")
         answers = [
             one.answer(problem, bounds, limits) for one, problem, bounds in zip(balanced, problems, found, strict=True)
+        ]
+        answers = [
+            answer if problem.known is None else answer.joined(problem.known, limits)
+            for problem, answer in zip(problems, answers, strict=True)
         ]
         for problem, answer in zip(problems, answers, strict=True):
             self._check(problem, answer, limits)

@@ -71,18 +71,22 @@ class BranchAndBound(AbstractLipschitzSolver):
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
         incumbent = Incumbent(problem)
+        if problem.known is not None:
+            incumbent.offer(problem.known.lower, problem.known.witness)
         spectra = layer_spectra(problem.network, 0.2 * budget.seconds)
         product = norm_product_bound(problem.network, problem.p, spectra=spectra)
         certificate = None
+        helped: list[LipschitzBounds] = []
         if problem.network.depth == 0:
             upper, stats = _affine(problem, incumbent), {"nodes": 0.0}
             finished = True
         elif budget.nodes == 0 or budget.seconds == 0:
             upper, stats, finished = product, {"nodes": 0.0}, False
         else:
-            _sample(incumbent, rng, deadline)
+            if incumbent.witness is None:
+                _sample(incumbent, rng, deadline)
             with alarm(deadline) as stop:
-                upper, finished, stats, certificate = self._search(problem, incumbent, budget, deadline, stop)
+                upper, finished, stats, certificate = self._search(problem, incumbent, budget, deadline, stop, helped)
         if product <= upper or (self.certified and problem.network.depth == 0):
             upper = product
             certificate = norm_product_certificate(problem.network, problem.p, spectra) if self.certified else None
@@ -91,7 +95,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             status = Status.EXACT
         else:
             status = Status.NUMERICAL_TROUBLE if finished else Status.BUDGET_SPENT
-        return LipschitzBounds(
+        answer = LipschitzBounds(
             incumbent.lower,
             upper,
             status,
@@ -103,6 +107,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             {**stats, "wall_seconds": deadline.elapsed},
             _trouble(stats) if status is Status.NUMERICAL_TROUBLE else "",
         )
+        return answer.joined(helped[0], budget) if helped else answer
 
     def _search(
         self,
@@ -111,8 +116,9 @@ class BranchAndBound(AbstractLipschitzSolver):
         budget: Budget,
         deadline: Deadline,
         stop: NDArray[np.int8],
+        helped: list[LipschitzBounds],
     ) -> tuple[float, bool, dict[str, float], Certificate | None]:
-        """Upper bound, whether the search came to its end, statistics, certificate."""
+        """Upper bound, whether the search came to its end, statistics, certificate; what help said goes into `helped`."""
         from solvers.lipschitz.bounds.directions import dual_directions
         from solvers.lipschitz.bounds.piece_arrays import PieceArrays
         from solvers.lipschitz.search.expansion import expand, root_node
@@ -131,9 +137,14 @@ class BranchAndBound(AbstractLipschitzSolver):
                 frontier.settle_piece(index)
         threads = self.threads or process_threads()
         rounds = 0
+        enough = math.inf if problem.known is None else problem.known.upper
         while not frontier.is_done:
             left = math.inf if budget.nodes is None else budget.nodes - frontier.counts["nodes"]
-            if deadline.is_over or stop[0] or left <= 0:
+            if problem.help and not helped and problem.help.is_due(frontier.counts["nodes"], deadline):
+                helped.append(problem.help.ask(deadline))
+                incumbent.offer(helped[0].lower, helped[0].witness)
+                enough = min(enough, helped[0].upper)
+            if deadline.is_over or stop[0] or left <= 0 or budget.is_closed(incumbent.lower, enough):
                 break
             room = int(min(self.batch, left))
             # Short rounds first: the incumbent rises most in the beginning, and a short time limit is kept.
@@ -141,7 +152,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             if left < math.inf:
                 steps = min(steps, max(1, int(left) // room))
             rounds += 1
-            deadline.tell(problem.p, incumbent.lower, frontier.upper)
+            deadline.tell(problem.p, incumbent.lower, min(frontier.upper, enough))
             nodes = frontier.take(room)
             sharing = threads if len(nodes) * steps >= WORTH_SHARING else 1
             keep = frontier.keeps_proofs

@@ -155,6 +155,7 @@ class RegionEnumeration(AbstractLipschitzSolver):
         record = new_record(list(slack), list(slack.values()), any_problem.network.input_dimension, every=every)
         if not every:
             _sample(case, record, rng)
+            _begin_above_what_is_known(case, record)
         pieces = [*bounded_pieces(any_problem)] if self.certified else region_pieces(any_problem)
         lists: list[dict[str, Any]] | None = [] if self.certified else None
         met, cells, passed, signs, thin = 0, 0, 0, 0, 0
@@ -177,7 +178,8 @@ class RegionEnumeration(AbstractLipschitzSolver):
                     lists = None
                 steps = _next_steps(steps, deadline.spent - before)
                 for q, problem in case.problems.items():
-                    deadline.tell(problem.p, case.lower.get(q, 0.0), math.inf)
+                    known = math.inf if problem.known is None else problem.known.upper
+                    deadline.tell(problem.p, case.lower.get(q, 0.0), known)
             met, cells, passed = met + stream.regions, cells + stream.steps, passed + stream.passed
             signs += stream.exact_signs
             if not finished:
@@ -242,6 +244,15 @@ def _sample(case: _Case, record: Record, rng: np.random.Generator) -> None:
             case.offer(q, lower, witness)
             # Below what region enumeration computes itself for that region, which is then met all the same.
             record.floor[e] = float(vector_norm(witness.gradient, q)) * (1 - 1e-12)
+
+
+def _begin_above_what_is_known(case: _Case, record: Record) -> None:
+    """Known witnesses, as those of random points."""
+    for e, (q, asked) in enumerate(case.problems.items()):
+        known = asked.known
+        if known is not None and known.witness is not None and known.lower > case.lower.get(q, 0.0):
+            case.offer(q, known.lower, known.witness)
+            record.floor[e] = max(record.floor[e], known.lower * (1 - 1e-12))
 
 
 def _improve(case: _Case, piece: Piece, record: Record, centres: Iterable[FloatArray], patient: bool) -> int:

@@ -103,7 +103,8 @@ class VertexEnumeration(AbstractLipschitzSolver):
             before = now
             for case, of_case in zip(group, found, strict=True):
                 answers[id(case)] = {q: replace(one, stats={**one.stats, **share}) for q, one in of_case.items()}
-        return [answers[id(owner[i])][problem.dual_p] for i, problem in enumerate(problems)]
+        # The dual of the dual exponent is p up to rounding.
+        return [replace(answers[id(owner[i])][problem.dual_p], p=problem.p) for i, problem in enumerate(problems)]
 
     def _solve_group(self, group: list[Case], budget: Budget, deadline: Deadline) -> list[dict[float, LipschitzBounds]]:
         """Networks of one shape on one domain, as one tensor."""

@@ -24,7 +24,7 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.errors import UnsupportedProblemError
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
-from solvers.problems.questions import LipschitzProblem
+from solvers.problems.questions import Help, LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
 
 __all__ = ["Rescaled", "balance", "balance_all"]
@@ -61,6 +61,27 @@ class Rescaled:
         """An upper bound of this problem in units of the asked one, rounded upward."""
         return _rescaled(upper, self.output, upward=True)
 
+    def known(self, known: LipschitzBounds) -> LipschitzBounds:
+        """Bounds of the asked problem as bounds of this one, rounded outward; a witness only if nothing is rounded."""
+        lower, upper = 0.0, _rescaled(known.upper, -self.output, upward=True)
+        witness = known.witness
+        if witness is not None:
+            with np.errstate(over="ignore", under="ignore"):
+                gradient = _ldexp(witness.gradient, np.full(witness.gradient.shape, -self.output))
+                point = _ldexp(witness.point, np.full(witness.point.shape, -self.inputs))
+                back = np.ldexp(gradient, self.output), np.ldexp(point, self.inputs)
+            if (back[0] == witness.gradient).all() and (back[1] == witness.point).all():
+                witness = replace(witness, gradient=gradient, point=point)
+                lower = _rescaled(known.lower, -self.output, upward=False)
+            else:
+                witness = None
+        domain = self.problem.domain
+        return replace(known, lower=lower, upper=upper, domain=domain, witness=witness, certificate=None)
+
+    def help(self, help: Help) -> Help:
+        """Help for the asked problem as help for this one."""
+        return replace(help, ask=lambda deadline: self.known(help.ask(deadline)))
+
     def answer(self, asked: LipschitzProblem, found: LipschitzBounds, budget: Budget) -> LipschitzBounds:
         """Bounds of this problem as bounds of the asked one, rounded outward; beyond float64 the upper one is inf."""
         if asked is self.problem:
@@ -93,7 +114,13 @@ def balance_all(problems: Sequence[LipschitzProblem]) -> list[Rescaled]:
         if first.problem.network is problem.network:
             found.append(Rescaled(problem))
         else:
-            same = LipschitzProblem(first.problem.network, problem.p, first.problem.domain)
+            same = LipschitzProblem(
+                first.problem.network,
+                problem.p,
+                first.problem.domain,
+                known=None if problem.known is None else first.known(problem.known),
+                help=None if problem.help is None else first.help(problem.help),
+            )
             found.append(replace(first, problem=same))
     return found
 

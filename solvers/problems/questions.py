@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +12,29 @@ from numpy.typing import ArrayLike, NDArray
 from solvers.arithmetic.norms import FloatArray, check_exponent, dual_exponent
 from solvers.errors import InputError
 from solvers.networks.relu import ReluNetwork
+from solvers.problems.budget import Deadline
 from solvers.problems.domains import Domain, WholeSpace
+from solvers.problems.results import LipschitzBounds
 
-__all__ = ["InterpolationProblem", "LipschitzProblem"]
+__all__ = ["Help", "InterpolationProblem", "LipschitzProblem"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Help:
+    """Bounds that a long search may ask for once: they cost more than a short one.
+
+    Attributes:
+        nodes, seconds: one of which the search is to have split, or taken, before; a quarter of its time at most.
+        ask: is given the deadline of the search; the best answer then known.
+    """
+
+    nodes: int
+    ask: Callable[[Deadline], LipschitzBounds]
+    seconds: float = 5.0
+
+    def is_due(self, nodes: int, deadline: Deadline) -> bool:
+        """Whether a search that has split so many nodes is a long one."""
+        return nodes >= self.nodes or deadline.spent >= min(self.seconds, 0.25 * deadline.budget.seconds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,13 +45,26 @@ class LipschitzProblem:
         network: one output; reduce a vector-valued network with `select_output` or `margin` first.
         p: exponent in [1, inf] of the norm on the inputs.
         domain: X; all of R^d when left out.
+        known: an answer so far, where there is one. No method's answer is worse; a search drops what stays below its
+            lower bound and ends when it attains the upper one.
+        help: where a long search gets such an answer.
     """
 
     network: ReluNetwork
     p: float
     domain: Domain
+    known: LipschitzBounds | None
+    help: Help | None
 
-    def __init__(self, network: ReluNetwork, p: float, domain: Domain | None = None) -> None:
+    def __init__(
+        self,
+        network: ReluNetwork,
+        p: float,
+        domain: Domain | None = None,
+        *,
+        known: LipschitzBounds | None = None,
+        help: Help | None = None,
+    ) -> None:
         if network.output_dimension != 1:
             raise InputError(
                 f"the network has {network.output_dimension} outputs: choose one (--output K), "
@@ -41,6 +76,14 @@ class LipschitzProblem:
         object.__setattr__(self, "network", network)
         object.__setattr__(self, "p", check_exponent(p))
         object.__setattr__(self, "domain", where)
+        if known is not None and (known.p, known.domain.key) != (self.p, where.key):
+            raise InputError("what is known must be an answer to the same question: the same p on the same domain")
+        object.__setattr__(self, "known", known)
+        object.__setattr__(self, "help", help)
+
+    def knowing(self, known: LipschitzBounds | None, help: Help | None = None) -> Self:
+        """The same question with an answer to improve on, and where a long search gets a better one."""
+        return type(self)(self.network, self.p, self.domain, known=known, help=help)
 
     @property
     def dual_p(self) -> float:

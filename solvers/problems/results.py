@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray, exponent_label, parse_exponent
 from solvers.errors import InputError, SoundnessError
+from solvers.problems.budget import Budget
 from solvers.problems.domains import Domain, domain_from_json
 from solvers.problems.regions import ActivationPattern
 
@@ -142,6 +143,37 @@ class LipschitzBounds:
         if math.isinf(self.upper):
             return 1.0
         return 0.0 if self.upper == self.lower else (self.upper - self.lower) / self.upper
+
+    def joined(self, other: LipschitzBounds, budget: Budget) -> LipschitzBounds:
+        """The better end of two answers to one question, each with what proves it.
+
+        An upper bound with a certificate is not given up for one without, however much lower that is. Statistics are
+        of this answer; status and reason too, where the ends leave a gap.
+
+        Args:
+            budget: whose gap says what is exact.
+        """
+        low = max(self, other, key=lambda answer: answer.lower)
+        high = min(self, other, key=lambda answer: (answer.certificate is None, answer.upper))
+        if low is self and high is self:
+            return self
+        names = f"{low.method}+{high.method}".split("+")
+        status, reason = self.status, self.reason
+        if budget.is_closed(low.lower, high.upper):
+            status, reason = Status.EXACT, ""
+        elif status is Status.EXACT:
+            status = Status.BOUNDED
+            reason = f"{self.method} proves {self.upper:.9g} without a certificate: leave that out for the lower bound"
+        return replace(
+            self,
+            lower=low.lower,
+            upper=high.upper,
+            status=status,
+            method="+".join(dict.fromkeys(names)),
+            witness=low.witness,
+            certificate=high.certificate,
+            reason=reason,
+        )
 
     def to_json(self, *, certificate_data: bool = False) -> dict[str, Any]:
         """The answer in plain JSON types; infinite numbers become the string "inf".
