@@ -22,6 +22,7 @@ from solvers.lipschitz.propagation import Propagation
 from solvers.lipschitz.region_enumeration import RegionEnumeration
 from solvers.lipschitz.sampling import Sampling
 from solvers.lipschitz.semidefinite import Semidefinite
+from solvers.lipschitz.two_sided import TwoSided
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
 
 __all__ = [
@@ -45,7 +46,12 @@ _METHODS: tuple[AbstractLipschitzSolver, ...] = (
 )
 # Slower than branch and bound, and exact in another way: for those who ask for a second opinion.
 _BY_NAME_ONLY: tuple[AbstractLipschitzSolver, ...] = (MixedInteger(),)
-_ALL: tuple[AbstractLipschitzSolver, ...] = (Portfolio(_METHODS), *_METHODS, *_BY_NAME_ONLY)
+_ALL: tuple[AbstractLipschitzSolver, ...] = (
+    Portfolio(_METHODS),
+    TwoSided(tuple(method for method in _METHODS if not method.exact)),
+    *_METHODS,
+    *_BY_NAME_ONLY,
+)
 
 LIPSCHITZ_SOLVERS: dict[str, AbstractLipschitzSolver] = {solver.name: solver for solver in _ALL}
 

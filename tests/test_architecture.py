@@ -68,6 +68,7 @@ ROOMS_OF_LIPSCHITZ: Table = (
 ASKS = {
     "portfolio": {"propagation"},
     "mixed_integer": {"branch_and_bound"},
+    "two_sided": {"portfolio"},
 }
 
 

@@ -35,9 +35,9 @@ class LipschitzRequest:
     box: Annotated[tuple[float, float] | None, typer.Option("--box", metavar="LO HI", help="On [LO, HI]^d.")] = None
     center: Annotated[str | None, typer.Option(help="On a box around the point in a .npy or text file.")] = None
     radius: Annotated[float | None, typer.Option(help="Half width of the box around --center.")] = None
-    method: Annotated[str, typer.Option(help="auto, or one of `interlip methods`; mixed-integer:scip also works.")] = (
-        "auto"
-    )
+    method: Annotated[
+        str, typer.Option(help="auto, bounds (no search), or one of `interlip methods`; mixed-integer:scip also works.")
+    ] = "auto"
     program_solver: Annotated[
         str | None,
         typer.Option(

@@ -59,7 +59,11 @@ def everywhere(d: int, *widths: int) -> Size:
 def test_exact_methods_in_their_order(size: Size, exact: tuple[str, ...]) -> None:
     choice = choose(size)
     assert choice.exact == exact
-    assert (choice.bounds, choice.reason) == ((), "")
+    assert choice.reason == ""
+    # The first method is asked alone, bounds after it; a search may ask for them while it runs.
+    assert choice.stages[0].method == exact[0]
+    assert (choice.stages[0].helped is not None) == (exact[0] == SEARCH)
+    assert choice.bounds[-1] == "semidefinite"
     assert all(LIPSCHITZ_SOLVERS[name].exact for name in exact)
 
 
@@ -83,11 +87,20 @@ def test_what_is_too_large_gets_bounds_and_a_reason() -> None:
     ):
         choice = choose(size)
         assert choice.exact == ()
-        assert ("propagation" in choice.bounds) == propagated == ("propagation" in choice.reason)
-        assert choice.bounds[:2] == ("sampling", "norm-product")
-        assert choice.bounds[-1] == "semidefinite"  # the one that takes its time
+        assert ("propagation" in choice.bounds) == propagated
+        assert choice.bounds[0] == "norm-product"
+        assert choice.bounds[-2:] == ("ascent", "semidefinite")  # the one that takes its time comes last
+        assert [stage.method for stage in choice.stages if stage.if_close] == [SEARCH] * propagated
+        assert choice.stages[-1].to_spare
         assert f"{sum(size.widths)} hidden neurons" in choice.reason
-        assert f"more than {MOST_SEARCHED}" in choice.reason
+        assert (f"above {MOST_SEARCHED} a search" if propagated else f"than the {MOST_SEARCHED} that") in choice.reason
+
+
+def test_bounds_come_before_a_search_whose_nodes_are_costly() -> None:
+    methods = [stage.method for stage in choose(Size(784, (256, 256), 1, 100)).stages]
+    assert methods[-1] == SEARCH
+    assert methods[-2] == "semidefinite"
+    assert methods.count(SEARCH) == 1
 
 
 def test_neurons_that_are_decided_do_not_count() -> None:
