@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -58,7 +59,8 @@ class LipschitzConfig(Config):
         p: exponent in [1, inf].
         bias, bias_scale: law of the hidden biases (`tasks.ensembles`).
         domain: a kind of `solvers.problems.domains`: the whole space, or one around 0 as [-radius, radius]^d.
-        method: a name in `solvers.registry`; auto is the exact one for the size.
+        method: a name in `solvers.registry`; auto is the exact one for the size, bounds never searches and gives
+            intervals at d = 512, N = 4096, L = 10.
         relative_gap, time_limit: when a solve may stop; seconds per trial.
     """
 
@@ -110,6 +112,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
     columns: ClassVar[Mapping[str, str]] = {
         "lower": "proved lower bound of Lip_p, output units per input unit",
         "upper": "proved upper bound of Lip_p, output units per input unit",
+        "ratio": "upper / lower: 1 for a known constant, infinite without a lower bound",
         "status": "exact, bounded, budget-spent or numerical-trouble",
         "gradient_norm": "||grad f(x)||_{p'} at one point x drawn uniformly from the unit sphere (the gradient's law"
         " there stands for any fixed point)",
@@ -126,6 +129,9 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
             raise InputError(f"method {solver.name} cannot take {size}: {reason}")
 
     def cost_seconds(self, config: LipschitzConfig) -> float:
+        if config.method == "bounds":
+            layers = [config.d, *[config.N] * config.L]
+            return 1.0 + 1e-9 * sum(n * n * (n + 3 * m) for m, n in itertools.pairwise(layers))
         # About a microsecond for every vertex of the arrangement, and a little for every network.
         if _domain(config).is_bounded:
             faces = [math.comb(config.d, k) * 2 ** (config.d - k) * math.comb(config.N, k) for k in range(config.d + 1)]
@@ -162,6 +168,7 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
                 {
                     "lower": answer.lower,
                     "upper": answer.upper,
+                    "ratio": 1.0 if answer.upper == answer.lower else _ratio(answer.upper, answer.lower),
                     "status": str(answer.status),
                     "gradient_norm": _gradient_norm(problem, stream),
                     "answered_by": answer.method,
@@ -184,6 +191,9 @@ class LipschitzMonteCarlo(AbstractExperiment[LipschitzConfig]):
             "open_trials": float(open_intervals(trials["lower"], trials["upper"]).sum()),
             "trials": float(len(trials)),
         }
+        middle = float(trials["ratio"].median()) if "ratio" in trials else math.inf
+        if math.isfinite(middle):
+            found["ratio_median"] = middle
         if point.value > 0:
             found["global_over_pointwise_lower"] = low.value / point.value
             found["global_over_pointwise_upper"] = high.value / point.value
@@ -315,6 +325,10 @@ def _range_text(least: float, most: float) -> str:
     if most == math.inf:
         return f"from {least:.3g}"
     return f"up to {most:.3g}" if least == -math.inf else f"from {least:.3g} to {most:.3g}"
+
+
+def _ratio(upper: float, lower: float) -> float:
+    return upper / lower if lower > 0 else math.inf
 
 
 def _domain(config: LipschitzConfig) -> Domain:
