@@ -7,6 +7,7 @@ from typing import Any
 
 from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment
+from tasks.experiments.bound_tightness import BoundTightness
 from tasks.experiments.complexity import ComplexityExperiment
 from tasks.experiments.interpolation import Interpolation
 from tasks.experiments.lipschitz_monte_carlo import LipschitzMonteCarlo
@@ -17,6 +18,7 @@ __all__ = ["EXPERIMENTS", "experiment_named"]
 
 _ALL: tuple[AbstractExperiment[Any], ...] = (
     LipschitzMonteCarlo(),
+    BoundTightness(),
     Interpolation(),
     MemorizerRobustness(),
     ComplexityExperiment(),
