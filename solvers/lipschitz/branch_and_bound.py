@@ -118,7 +118,7 @@ class BranchAndBound(AbstractLipschitzSolver):
         stop: NDArray[np.int8],
         helped: list[LipschitzBounds],
     ) -> tuple[float, bool, dict[str, float], Certificate | None]:
-        """Upper bound, whether the search came to its end, statistics, certificate; what help said goes into `helped`."""
+        """Upper bound, whether the search came to its end, statistics, certificate; help asked for is added."""
         from solvers.lipschitz.bounds.directions import dual_directions
         from solvers.lipschitz.bounds.piece_arrays import PieceArrays
         from solvers.lipschitz.search.expansion import expand, root_node
