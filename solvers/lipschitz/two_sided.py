@@ -35,7 +35,8 @@ class TwoSided(AbstractLipschitzSolver):
     certified: bool = False
     together: bool = False
     name: ClassVar[str] = "bounds"
-    summary: ClassVar[str] = "a two-sided interval in seconds at any size: climbs and the semidefinite bound, no search"
+    summary: ClassVar[str] = "both ends in seconds at any size: ascent and semidefinite, no search"
+    cost: ClassVar[str] = "those of ascent and semidefinite: seconds at 3 x 512"
     gives: ClassVar[Gives] = Gives.BOTH
     domains: ClassVar[tuple[type[WholeSpace] | type[Box], ...]] = (WholeSpace, Box)
 
