@@ -4,6 +4,10 @@ A best-first queue holds nodes of all bounded pieces (`search.frontier`). Each r
 bounds (`search.expansion`, a pure function) and drops what cannot beat the incumbent; whenever the search stops, the
 frontier holds a proved interval.
 
+Nodes are bounded by ranges and the dual view. A search that these do not end soon is bounded by LipSDP-Neuron too,
+first as a whole and, where that is far below, at every node with its decided neurons (`bounds.slopes.kernels`): on deep
+networks with p >= 2 a fraction of the nodes. Not so for a certificate, whose leaves hold no multipliers yet.
+
 Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.directions` for the dual view for p = inf,
 `problems.regions` for the strict interior.
 """
@@ -11,9 +15,9 @@ Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.dire
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +36,10 @@ from solvers.problems.random_points import draw_points
 from solvers.problems.results import Certificate, LipschitzBounds, Status
 from solvers.problems.witnesses import SEARCH_ENOUGH, gradients_at, witness_bound
 
+if TYPE_CHECKING:
+    from solvers.lipschitz.bounds.piece_arrays import PieceArrays
+    from solvers.lipschitz.bounds.slopes.kernels import SlopeArrays
+
 __all__ = ["BranchAndBound"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
@@ -40,6 +48,9 @@ WALKERS, WALK_STEPS, TRIES = 16, 12, 32
 MOST_WORK = 2**30
 # Splits of a round from which threads share them.
 WORTH_SHARING = 32
+# Nodes split, about half a second of work, until programs over slopes are asked for a bound of everything; the share of
+# the search's own bound that it must stay below for nodes to be bounded by such programs too.
+PLAIN, WORTH = 2000, 0.7
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,8 @@ class BranchAndBound(AbstractLipschitzSolver):
         threads = self.threads or process_threads()
         rounds = 0
         enough = math.inf if problem.known is None else problem.known.upper
+        slopes: Sequence[SlopeArrays] = ()
+        asked = False
         while not frontier.is_done:
             left = math.inf if budget.nodes is None else budget.nodes - frontier.counts["nodes"]
             if problem.help and not helped and problem.help.is_due(frontier.counts["nodes"], deadline):
@@ -152,17 +165,38 @@ class BranchAndBound(AbstractLipschitzSolver):
             if left < math.inf:
                 steps = min(steps, max(1, int(left) // room))
             rounds += 1
+            if not asked and not self.certified and frontier.counts["nodes"] >= PLAIN:
+                arrays, slopes = _with_slopes(frontier, arrays)
+                asked = True
             deadline.tell(problem.p, incumbent.lower, min(frontier.upper, enough))
             nodes = frontier.take(room)
             sharing = threads if len(nodes) * steps >= WORTH_SHARING else 1
             keep = frontier.keeps_proofs
-            frontier.enter(expand(nodes, arrays, frontier.floor, incumbent.lower, steps, keep, sharing), nodes)
+            frontier.enter(expand(nodes, arrays, frontier.floor, incumbent.lower, steps, keep, sharing, slopes), nodes)
         finished = frontier.is_done
         upper, certificate = frontier.conclude()
         stats = frontier.stats()
         if self.certified:
             stats["certified"] = float(certificate is not None)
         return upper, finished, stats, certificate
+
+
+def _with_slopes(frontier: Frontier, arrays: Sequence[PieceArrays]) -> tuple[list[PieceArrays], list[SlopeArrays]]:
+    """The pieces, and programs over slopes for each, if their bound of everything is far below what is open.
+
+    With such programs, a node costs enough that linear programs on every layer are cheap beside it.
+    """
+    from solvers.lipschitz.search.slope_start import start_slopes
+
+    found = [start_slopes(p) for p in arrays]
+    programs = [program for program in found if program is not None]
+    if len(programs) < len(found):
+        return list(arrays), []
+    frontier.ceiling = max(bound for _, bound in programs)
+    if not frontier.ceiling <= WORTH * frontier.highest:
+        return list(arrays), []
+    thorough = [replace(p, kernel=p.kernel._replace(tight=0)) for p in arrays]
+    return thorough, [slopes for slopes, _ in programs]
 
 
 def _trouble(stats: Mapping[str, float]) -> str:

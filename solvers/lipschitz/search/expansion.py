@@ -22,9 +22,11 @@ from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.pattern_bounds import bound_gradients, longest_of_pattern, settle
 from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED
+from solvers.lipschitz.bounds.slopes.kernels import SlopeArrays
 from solvers.lipschitz.search.node_kernels import gather_rows, gradient_at, is_inside
 from solvers.lipschitz.search.nodes import Expansion, Node
 from solvers.lipschitz.search.proofs import BOUNDED, CONSTANT, EMPTY_ROWS, Leaf, no_log, read_log, room_for
+from solvers.lipschitz.search.slope_start import no_slopes
 from solvers.lipschitz.search.subtree import THIN, search_subtree
 
 __all__ = ["expand", "root_node"]
@@ -59,6 +61,7 @@ def expand(
     steps: int = 1,
     keep: bool = False,
     threads: int = 1,
+    slopes: Sequence[SlopeArrays] = (),
 ) -> Expansion:
     """Split every node, and depth first what comes out of it, and bound all sides.
 
@@ -69,14 +72,19 @@ def expand(
         steps: splits below every node.
         keep: whether to keep proofs.
         threads: for the nodes, which do not depend on one another; what is found does not depend on it.
+        slopes: programs over slopes of every piece; none when left out.
     """
+    none = no_slopes()
 
     def search(node: Node) -> tuple[Any, ...]:
         p = pieces[node.piece]
+        program = slopes[node.piece] if slopes else none
+        vectors = program.start if node.vectors is None or not len(node.vectors) else node.vectors
         log = room_for(steps, p.depth * p.padded) if keep else no_log()
         below = search_subtree(
             p.kernel,
-            (node.signs, node.z_low, node.z_high, node.point),
+            program,
+            (node.signs, node.z_low, node.z_high, node.point, vectors),
             node.chosen,
             node.bound,
             np.array(node.split),
@@ -92,13 +100,14 @@ def expand(
 
     found = Expansion()
     searched = spread(search, nodes, max(1, min(threads, len(nodes))))
-    for node, (arrays, (top, bottom), delicate, (discarded, programs, expanded), point, leaves) in zip(
-        nodes, searched, strict=True
-    ):
+    for node, (arrays, (top, bottom), delicate, (tally, expanded), point, leaves) in zip(nodes, searched, strict=True):
+        discarded, programs, bounded, dropped = tally.tolist()
         p = pieces[node.piece]
         found.discarded = max(found.discarded, discarded)
         found.programs += int(programs)
         found.expanded += int(expanded)
+        found.bounded += int(bounded)
+        found.dropped += int(dropped)
         if not np.isnan(point).any():
             found.candidates.append((node.piece, point))
         found.proofs.extend((node.piece, leaf) for leaf in leaves)
@@ -118,17 +127,15 @@ def _unpacked(
     piece: int, which: slice, arrays: Sequence[np.ndarray], ends: NDArray[np.int64], choices: NDArray[np.int32]
 ) -> list[Node]:
     """Nodes from what `search_subtree` returns, copied, so that its long arrays are freed."""
-    signs, z_low, z_high, points, bounds, splits, lengths, paths = (array[which].copy() for array in arrays)
+    signs, z_low, z_high, points, vectors, bounds, splits, lengths, paths = (array[which].copy() for array in arrays)
     ends = ends[which]
     chosen = choices[: ends[-1] if len(ends) else 0].copy()
     nodes, start = [], 0
     for i, (bound, split, end, length) in enumerate(
         zip(bounds.tolist(), splits.tolist(), ends.tolist(), lengths.tolist(), strict=True)
     ):
-        path = tuple(paths[i, :length].tolist()) if length else ()
-        nodes.append(
-            Node(piece, signs[i], z_low[i], z_high[i], bound, points[i], chosen[start:end], tuple(split), path)
-        )
+        path, here = tuple(paths[i, :length].tolist()) if length else (), chosen[start:end]
+        nodes.append(Node(piece, signs[i], z_low[i], z_high[i], bound, points[i], here, tuple(split), path, vectors[i]))
         start = end
     return nodes
 

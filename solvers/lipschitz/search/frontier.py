@@ -53,14 +53,19 @@ class Frontier:
 
     Attributes:
         incumbent: the best lower bound so far.
-        counts: nodes split, linear programs, looks in exact arithmetic, leaves without a witness.
+        counts: nodes split, linear programs, looks in exact arithmetic, leaves without a witness, programs over slopes,
+            nodes that these dropped.
+        ceiling: a bound of all gradients of all pieces that was proved elsewhere.
         longest: nodes open at once, at most, after some were taken.
     """
 
     def __init__(self, incumbent: Incumbent, budget: Budget, certified: bool = False) -> None:
         problem = incumbent.problem
         self.incumbent = incumbent
-        self.counts = {"nodes": 0, "lp_solves": 0, "exact_checks": 0, "unsettled_leaves": 0}
+        self.counts = dict.fromkeys(
+            ("nodes", "lp_solves", "exact_checks", "unsettled_leaves", "slope_bounds", "slope_drops"), 0
+        )
+        self.ceiling = math.inf
         self.longest = 0
         self._budget = budget
         # Below this gap all bounds are rounding; a wider one that was asked for ends the search earlier.
@@ -100,20 +105,21 @@ class Frontier:
     @property
     def upper(self) -> float:
         """A bound of all gradients of the pieces so far; directions are dropped one by one for staying below floors."""
-        return max(self._settled, self._highest, self.floor)
+        return min(max(self._settled, self.highest, self.floor), max(self.ceiling, self.incumbent.lower))
 
     @property
-    def _highest(self) -> float:
+    def highest(self) -> float:
+        """The largest bound among nodes that are open or away; 0 without any."""
         away = max((node.bound for node in self._away.values()), default=0.0)
         return max(-self._queue[0][0] if self._queue else 0.0, away)
 
     @property
     def is_done(self) -> bool:
         """Whether no node that is open or away can move the bounds any more."""
-        if not (self._queue or self._away):
+        if not (self._queue or self._away) or self.ceiling <= self.floor:
             return True
         # A leaf that could not be settled is above all that is open.
-        return self._highest <= self._settled and not self._budget.is_closed(self.incumbent.lower, self._settled)
+        return self.highest <= self._settled and not self._budget.is_closed(self.incumbent.lower, self._settled)
 
     def take(self, room: int) -> list[Node]:
         """Up to `room` open nodes with the largest bounds, to be expanded: they are away until they are entered."""
@@ -135,6 +141,8 @@ class Frontier:
         self.counts["nodes"] += found.expanded
         self.counts["lp_solves"] += found.programs
         self.counts["exact_checks"] += found.thin
+        self.counts["slope_bounds"] += found.bounded
+        self.counts["slope_drops"] += found.dropped
         self._settled = max(self._settled, found.discarded)
         if self._proofs is not None:
             self._proofs.enter(found.proofs)

@@ -32,6 +32,7 @@ class Node:
         split: layer and neuron to split next (layer = L at a leaf), the sign of it that keeps the bound; layer -1 where
             time was up before that was known.
         path: splits that lead here, as in `proofs.Leaf`, where proofs are kept.
+        vectors: where programs below begin (`bounds.slopes.kernels`); None or without rows where there was none.
     """
 
     piece: int
@@ -43,6 +44,7 @@ class Node:
     chosen: NDArray[np.int32]
     split: tuple[int, int, int]
     path: tuple[int, ...] = ()
+    vectors: NDArray[np.float32] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +57,7 @@ class Expansion:
         candidates: (piece, point): gradients longer than the incumbent.
         proofs: (piece, leaf) of nodes that are done with, if proofs are kept.
         expanded, programs, thin: nodes split; linear programs solved; nodes that exact arithmetic had to look at.
+        bounded, dropped: nodes bounded by programs over slopes, and those of them that fell below the floor by it.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -64,3 +67,5 @@ class Expansion:
     expanded: int = 0
     programs: int = 0
     thin: int = 0
+    bounded: int = 0
+    dropped: int = 0

@@ -16,6 +16,7 @@ from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of, node
 from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.lengths import length_of
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
+from solvers.lipschitz.bounds.slopes.kernels import RANK, slopes_bound
 from solvers.lipschitz.search.node_kernels import (
     decide_ahead,
     decide_by_programs,
@@ -60,12 +61,15 @@ def _enter_leaf(log, path, length, places, y, count, n, extra, loose):  # type: 
 
 
 @compiled
-def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, floor, path, length, log, keep, tally):  # type: ignore[no-untyped-def]
+def _examine(  # type: ignore[no-untyped-def]
+    k, slopes, signs, z_low, z_high, point, vectors, has_point, bound, chosen, left, floor, path, length, log, keep,
+    tally,
+):  # fmt: skip
     """Propagate, bound, prove empty or find a point inside, decide neurons by linear programs.
 
     Returns:
         (state, bound, directions left, first undecided layer, neuron to split, preferred sign, has_point, length);
-        `signs`, `z_low`, `z_high`, `point`, `chosen` and `path` are changed in place.
+        `signs`, `z_low`, `z_high`, `point`, `vectors`, `chosen` and `path` are changed in place.
     """
     depth, n = k.biases.shape
     size = len(k.low)
@@ -75,6 +79,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
     nothing = np.empty(0)
     no_rows, no_split, no = np.int64(0), np.int64(-1), np.int64(0)  # typed: literals would compile the callee anew
     neuron, prefer, first = -1, 1, depth
+    bounded, heaviest, heavy_side = -1, -1, 1
     for attempt in range(3):
         first = propagate(
             k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, z_low, z_high, below, above, errors,
@@ -96,6 +101,17 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
                 chosen, left, k.q, k.dual, floor - rounding,
             )  # fmt: skip
             bound = min(bound, now + rounding)
+            # Programs over slopes once a layer: what linear programs decide in it changes their bound little.
+            if slopes.sweeps > 0 and bound > floor and first != bounded:
+                tally[2] += 1
+                now, heaviest, heavy_side = slopes_bound(
+                    slopes, k.widths, signs, first, k.q, bound, slopes.sweeps, vectors
+                )  # fmt: skip
+                tally[3] += now <= floor
+                bound = min(bound, now)
+                bounded = first
+            if first == bounded and heaviest >= 0 and signs[first, heaviest] == 0:
+                neuron, prefer = heaviest, heavy_side
         else:
             gradient = gradient_of(k.weights, k.widths, k.output, k.inputs, signs)
             now = length_of(gradient, k.q) * (1.0 + 1e-14)
@@ -159,7 +175,7 @@ def _examine(k, signs, z_low, z_high, point, has_point, bound, chosen, left, flo
 
 
 @compiled
-def _copy(signs, low, high, point, to_signs, to_low, to_high, to_point):  # type: ignore[no-untyped-def]
+def _copy(signs, low, high, point, vectors, to_signs, to_low, to_high, to_point, to_vectors):  # type: ignore[no-untyped-def]
     """A node's arrays; loops in one place, since every assignment of a slice compiles for half a second."""
     depth, n = signs.shape
     for m in range(depth):
@@ -167,6 +183,9 @@ def _copy(signs, low, high, point, to_signs, to_low, to_high, to_point):  # type
             to_signs[m, i], to_low[m, i], to_high[m, i] = signs[m, i], low[m, i], high[m, i]
     for t in range(len(point)):
         to_point[t] = point[t]
+    for i in range(len(vectors)):
+        for t in range(RANK):
+            to_vectors[i, t] = vectors[i, t]
 
 
 @compiled
@@ -176,24 +195,26 @@ def _copy_path(path, length, to):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incumbent, steps, path, log, keep):  # type: ignore[no-untyped-def]
+def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, floor, incumbent, steps, path, log, keep):  # type: ignore[no-untyped-def]
     """Split an open node and, depth first, what comes out of it.
 
     Args:
-        k: KernelArrays.
-        start: (signs (L, n), z_low, z_high, point (k,)), the node; NaN where no point is known.
+        k: KernelArrays; slopes: SlopeArrays.
+        start: (signs (L, n), z_low, z_high, point (k,), vectors), the node; NaN where no point is known; no vectors
+            without programs (`slopes.sweeps` = 0).
         start_chosen: directions still looked at; start_bound; start_split: (layer, neuron, preferred sign).
         floor: nodes with bounds up to here are dropped.
         incumbent: longer gradients are candidates.
         steps: nodes to split.
         path: splits that lead here; log, keep: proofs, and whether to keep them.
     Returns:
-        (arrays of nodes, (top, bottom), (ends, directions) of delicate nodes, (largest bound dropped, programs, nodes
-        split), point of the longest gradient). The arrays are signs, z_low, z_high, points, bounds, splits
-        (layer, neuron, preferred sign), path lengths, paths, ends in the concatenated directions, directions; open
-        nodes stand before `top`, delicate ones, the first met last, from `bottom` on.
+        (arrays of nodes, (top, bottom), (ends, directions) of delicate nodes, (tally, nodes split), point of the
+        longest gradient). The tally holds the largest bound dropped, linear programs, programs over slopes, nodes that
+        these dropped. The arrays are signs, z_low, z_high, points, vectors, bounds, splits (layer, neuron, preferred
+        sign), path lengths, paths, ends in the concatenated directions, directions; open nodes stand before `top`,
+        delicate ones, the first met last, from `bottom` on.
     """
-    signs0, z_low0, z_high0, point0 = start
+    signs0, z_low0, z_high0, point0, vectors0 = start
     depth, n = signs0.shape
     size = len(point0)
     room = steps + 3
@@ -201,12 +222,16 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
     all_signs = np.empty((room, depth, n), dtype=np.int8)
     all_low, all_high = np.empty((room, depth, n)), np.empty((room, depth, n))
     points, bounds = np.empty((room, size)), np.empty(room)
+    all_vectors = np.empty((room, len(vectors0), RANK), dtype=np.float32)
     splits, ends = np.empty((room, 3), dtype=np.int64), np.empty(room, dtype=np.int64)
     paths, lengths = np.empty((room, width), dtype=np.int32), np.zeros(room, dtype=np.int64)
     choices = np.empty(max(64, 4 * len(start_chosen)), dtype=np.int32)
     # Nodes that exact arithmetic has to look at, and leaves, are collected from the end.
     top, bottom = 1, room
-    _copy(signs0, z_low0, z_high0, point0, all_signs[0], all_low[0], all_high[0], points[0])
+    _copy(
+        signs0, z_low0, z_high0, point0, vectors0,
+        all_signs[0], all_low[0], all_high[0], points[0], all_vectors[0],
+    )  # fmt: skip
     bounds[0], ends[0] = start_bound, len(start_chosen)
     splits[0, 0], splits[0, 1], splits[0, 2] = start_split[0], start_split[1], start_split[2]
     for e in range(len(start_chosen)):
@@ -214,7 +239,7 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
     if keep:
         lengths[0] = len(path)
         _copy_path(path, len(path), paths[0])
-    tally = np.array([-np.inf, 0.0])
+    tally = np.array([-np.inf, 0.0, 0.0, 0.0])
     best, best_point = incumbent, np.full(size, np.nan)
     here_chosen, chosen = np.empty(len(start_chosen), dtype=np.int64), np.empty(len(start_chosen), dtype=np.int64)
     path_here, path_child = np.empty(width + 1, dtype=np.int32), np.empty(width + 1, dtype=np.int32)
@@ -224,6 +249,7 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
     signs_here, low_here, high_here = np.empty_like(signs0), np.empty_like(z_low0), np.empty_like(z_high0)
     signs_child, low_child, high_child = np.empty_like(signs0), np.empty_like(z_low0), np.empty_like(z_high0)
     point_here, point_child = np.empty(size), np.empty(size)
+    vectors_here, vectors_child = np.empty(vectors0.shape), np.empty(vectors0.shape)
     while top > 0 and split_nodes < steps and top + 1 < bottom:
         if keep and (
             log.counts[0] + 2 * n + 4 > len(log.leaves)
@@ -234,7 +260,10 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
         top -= 1
         parent = top
         layer, neuron, prefer = splits[top, 0], splits[top, 1], splits[top, 2]
-        _copy(all_signs[top], all_low[top], all_high[top], points[top], signs_here, low_here, high_here, point_here)
+        _copy(
+            all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top],
+            signs_here, low_here, high_here, point_here, vectors_here,
+        )  # fmt: skip
         parent_bound, length_here = bounds[top], lengths[top]
         begin = ends[top - 1] if top > 0 else 0
         count = ends[top] - begin
@@ -248,7 +277,10 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
         for turn in range(2):
             # The preferred side is pushed last, so looked at first.
             sign = -prefer if turn == 0 else prefer
-            _copy(signs_here, low_here, high_here, point_here, signs_child, low_child, high_child, point_child)
+            _copy(
+                signs_here, low_here, high_here, point_here, vectors_here,
+                signs_child, low_child, high_child, point_child, vectors_child,
+            )  # fmt: skip
             signs_child[layer, neuron] = sign
             for e in range(count):
                 chosen[e] = here_chosen[e]
@@ -258,8 +290,8 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
                 path_child[length_here] = 2 * (layer * n + neuron) + (1 if sign > 0 else 0)
                 length = length_here + 1
             state, bound, left, first, next_neuron, next_prefer, has_point, length = _examine(
-                k, signs_child, low_child, high_child, point_child, not np.isnan(point_here[0]), parent_bound, chosen,
-                count, floor, path_child, length, log, keep, tally,
+                k, slopes, signs_child, low_child, high_child, point_child, vectors_child, not np.isnan(point_here[0]),
+                parent_bound, chosen, count, floor, path_child, length, log, keep, tally,
             )  # fmt: skip
             if state == OVER:
                 continue
@@ -304,8 +336,8 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
                 odd_end += left
                 odd_ends[slot] = odd_end
             _copy(
-                signs_child, low_child, high_child, point_child,
-                all_signs[slot], all_low[slot], all_high[slot], points[slot],
+                signs_child, low_child, high_child, point_child, vectors_child,
+                all_signs[slot], all_low[slot], all_high[slot], points[slot], all_vectors[slot],
             )  # fmt: skip
             bounds[slot] = bound
             splits[slot, 0], splits[slot, 1], splits[slot, 2] = first, next_neuron, next_prefer
@@ -317,7 +349,10 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
             top = parent
             bottom, odd_end, log.counts[0], log.counts[1], log.counts[2] = marks
             split_nodes -= 1
-            _copy(signs_here, low_here, high_here, point_here, all_signs[top], all_low[top], all_high[top], points[top])
+            _copy(
+                signs_here, low_here, high_here, point_here, vectors_here,
+                all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top],
+            )  # fmt: skip
             bounds[top], lengths[top] = parent_bound, length_here
             splits[top, 0], splits[top, 1], splits[top, 2] = layer, neuron, prefer
             if keep:
@@ -328,5 +363,5 @@ def search_subtree(k, start, start_chosen, start_bound, start_split, floor, incu
             ends[top] = begin + count
             top += 1
             break
-    nodes = (all_signs, all_low, all_high, points, bounds, splits, lengths, paths, ends, choices)
-    return nodes, (top, bottom), (odd_ends, odd_choices), (tally[0], tally[1], split_nodes), best_point
+    nodes = (all_signs, all_low, all_high, points, all_vectors, bounds, splits, lengths, paths, ends, choices)
+    return nodes, (top, bottom), (odd_ends, odd_choices), (tally, split_nodes), best_point

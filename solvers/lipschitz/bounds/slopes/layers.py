@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.networks.relu import ReluNetwork
 
-__all__ = ["SlopeLayers", "in_units"]
+__all__ = ["SlopeLayers", "in_units", "scaled_weights"]
 
 # Scaled weights that are not 0 are larger than this, or nothing is proved: products of a few stay far from underflow.
 LEAST = 1e-120
@@ -56,7 +56,7 @@ class SlopeLayers:
         Args:
             signs: per hidden layer (n_l,): 1 for slope 1, -1 for slope 0, 0 for any; all 0 when left out.
         """
-        scaled, exponent, representable = _scaled(network.weights)
+        scaled, exponent, representable = scaled_weights(network.weights)
         kept, free, weights = [], [], []
         before: NDArray[np.int64] = np.arange(network.input_dimension)
         for k, w in enumerate(scaled[:-1]):
@@ -104,7 +104,7 @@ class SlopeLayers:
         )
 
 
-def _scaled(weights: Sequence[FloatArray]) -> tuple[list[FloatArray], int, bool]:
+def scaled_weights(weights: Sequence[FloatArray]) -> tuple[list[FloatArray], int, bool]:
     """Weights with rows whose largest entry lies in [1/2, 1), the exponent of the last, and whether none is lost.
 
     Some rows at a time: whole layers of exponents would take more memory than the weights.
