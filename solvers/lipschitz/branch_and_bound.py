@@ -166,7 +166,7 @@ class BranchAndBound(AbstractLipschitzSolver):
                 steps = min(steps, max(1, int(left) // room))
             rounds += 1
             if not asked and not self.certified and frontier.counts["nodes"] >= PLAIN:
-                arrays, slopes = _with_slopes(frontier, arrays)
+                arrays, slopes = _with_slopes(frontier, arrays, deadline)
                 asked = True
             deadline.tell(problem.p, incumbent.lower, min(frontier.upper, enough))
             nodes = frontier.take(room)
@@ -181,20 +181,24 @@ class BranchAndBound(AbstractLipschitzSolver):
         return upper, finished, stats, certificate
 
 
-def _with_slopes(frontier: Frontier, arrays: Sequence[PieceArrays]) -> tuple[list[PieceArrays], list[SlopeArrays]]:
+def _with_slopes(
+    frontier: Frontier, arrays: list[PieceArrays], deadline: Deadline
+) -> tuple[list[PieceArrays], list[SlopeArrays]]:
     """The pieces, and programs over slopes for each, if their bound of everything is far below what is open.
 
     With such programs, a node costs enough that linear programs on every layer are cheap beside it.
     """
     from solvers.lipschitz.search.slope_start import start_slopes
 
-    found = [start_slopes(p) for p in arrays]
-    programs = [program for program in found if program is not None]
-    if len(programs) < len(found):
-        return list(arrays), []
+    programs = []
+    for p in arrays:
+        program = None if deadline.is_over else start_slopes(p)
+        if program is None:
+            return arrays, []
+        programs.append(program)
     frontier.ceiling = max(bound for _, bound in programs)
     if not frontier.ceiling <= WORTH * frontier.highest:
-        return list(arrays), []
+        return arrays, []
     thorough = [replace(p, kernel=p.kernel._replace(tight=0)) for p in arrays]
     return thorough, [slopes for slopes, _ in programs]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -85,23 +86,36 @@ def test_the_root_is_near_the_optimum_that_a_general_solver_finds(p: float) -> N
     assert reference * (1 - 1e-6) <= begun[1] <= reference * 1.01
 
 
+def assert_rational_constants_hold(network: ReluNetwork, p_values: Sequence[float]) -> None:
+    d = network.input_dimension
+    for domain in (WholeSpace(d), Box.cube(d)):
+        box = None if domain.bounds is None else (domain.bounds[0].tolist(), domain.bounds[1].tolist())
+        gradients = [region.gradient for region in exact_regions(network.weights, network.biases, box)]
+        for p in p_values:
+            least, most = exact_constant(gradients, p)
+            answer = BranchAndBound().solve(LipschitzProblem(network, p, domain))
+            told = f"p = {p}, {[w.tolist() for w in network.weights]}, {domain.describe()}"
+            assert Fraction(answer.lower) <= most, told
+            assert least <= Fraction(answer.upper), told
+            assert answer.status in (Status.EXACT, Status.NUMERICAL_TROUBLE), told
+
+
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_searches_with_programs_hold_rational_constants(family: str) -> None:
     rng = np.random.default_rng(5)
     for sizes in ([2, 5, 1], [2, 4, 3, 1], [3, 3, 3, 1], [2, 3, 2, 3, 1]):
-        network = FAMILIES[family](sizes, rng)
-        for domain in (WholeSpace(sizes[0]), Box.cube(sizes[0])):
-            box = None if domain.bounds is None else (domain.bounds[0].tolist(), domain.bounds[1].tolist())
-            weights, biases = network.weights, network.biases
-            gradients = [region.gradient for region in exact_regions(weights, biases, box)]
-            for p in P_VALUES:
-                least, most = exact_constant(gradients, p)
-                answer = BranchAndBound().solve(LipschitzProblem(network, p, domain))
-                told = f"p = {p}, {[w.tolist() for w in weights]}, {domain.describe()}"
-                assert Fraction(answer.lower) <= most, told
-                assert least <= Fraction(answer.upper), told
-                assert answer.status in (Status.EXACT, Status.NUMERICAL_TROUBLE), told
+        assert_rational_constants_hold(FAMILIES[family](sizes, rng), P_VALUES)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_many_searches_with_programs_hold_rational_constants(family: str) -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(15):
+        sizes = [int(rng.integers(1, 4)), *rng.integers(2, 6, size=int(rng.integers(1, 4))).tolist(), 1]
+        assert_rational_constants_hold(FAMILIES[family](sizes, rng), P_VALUES)
 
 
 @pytest.mark.parametrize(
