@@ -97,7 +97,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             if incumbent.witness is None:
                 _sample(incumbent, rng, deadline)
             with alarm(deadline) as stop:
-                upper, finished, stats, certificate = self._search(problem, incumbent, budget, deadline, stop, helped)
+                upper, finished, stats, certificate = self._search(incumbent, product, deadline, stop, helped)
         if product <= upper or (self.certified and problem.network.depth == 0):
             upper = product
             certificate = norm_product_certificate(problem.network, problem.p, spectra) if self.certified else None
@@ -122,9 +122,8 @@ class BranchAndBound(AbstractLipschitzSolver):
 
     def _search(
         self,
-        problem: LipschitzProblem,
         incumbent: Incumbent,
-        budget: Budget,
+        product: float,
         deadline: Deadline,
         stop: NDArray[np.int8],
         helped: list[LipschitzBounds],
@@ -134,7 +133,10 @@ class BranchAndBound(AbstractLipschitzSolver):
         from solvers.lipschitz.bounds.piece_arrays import PieceArrays
         from solvers.lipschitz.search.expansion import expand, root_node
 
+        problem, budget = incumbent.problem, deadline.budget
         frontier = Frontier(incumbent, budget, self.certified)
+        if not self.certified:  # a tree of splits proves only what its leaves do
+            frontier.ceiling = product
         directions = dual_directions(problem.network, problem.dual_p, frontier.floor)
         arrays: list[PieceArrays] = []
         for piece in each_piece(problem):
@@ -196,8 +198,9 @@ def _with_slopes(
         if program is None:
             return arrays, []
         programs.append(program)
-    frontier.ceiling = max(bound for _, bound in programs)
-    if not frontier.ceiling <= WORTH * frontier.highest:
+    whole = max(bound for _, bound in programs)
+    frontier.ceiling = min(frontier.ceiling, whole)
+    if not whole <= WORTH * frontier.highest:
         return arrays, []
     thorough = [replace(p, kernel=p.kernel._replace(tight=0)) for p in arrays]
     return thorough, [slopes for slopes, _ in programs]

@@ -169,3 +169,18 @@ def test_a_wide_gap_ends_the_search_earlier() -> None:
         assert frontier.upper - frontier.incumbent.lower <= gap * frontier.upper
         nodes_split.append(frontier.stats()["nodes"])
     assert nodes_split[1] < nodes_split[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_bound_proved_elsewhere_caps_what_is_open_and_ends_a_search_that_reaches_it(seed: int) -> None:
+    tree = Tree(seed)
+    frontier = frontier_of(tree)
+    root = frontier.upper
+    frontier.ceiling = 0.5 * (root + tree.truth)
+    assert frontier.upper == frontier.ceiling < root
+    assert not frontier.is_done
+    frontier.ceiling = tree.truth
+    while not frontier.is_done:
+        nodes = frontier.take(1)
+        frontier.enter(tree.expand(nodes, frontier.floor), nodes)
+    assert frontier.incumbent.lower == tree.truth == frontier.upper
