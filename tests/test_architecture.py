@@ -35,6 +35,7 @@ ROOMS: Table = (
     ("cluster",),
     ("cluster.commands",),
     ("cluster.output",),
+    ("cluster.execution.search",),
     ("cluster.execution",),
     ("tasks.sweeps", "tracking"),
     ("tasks.registry",),
@@ -322,7 +323,7 @@ def _writes_to_a_terminal(tree: ast.Module) -> Iterator[str]:
             yield f"uses {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "cluster" / "execution").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "cluster" / "execution").rglob("*.py")), ids=lambda path: path.stem)
 def test_execution_writes_to_no_terminal(path: Path) -> None:
     """It hands values and reports back; commands print."""
     assert list(_writes_to_a_terminal(ast.parse(path.read_text(encoding="utf-8")))) == []

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cluster.commands.lipschitz_request import LipschitzRequest, reduce_outputs
-from cluster.commands.options import command_of
+from cluster.commands.options import check_cluster, command_of
 from cluster.output.picture_files import check_picture_file, write_picture
 from cluster.output.solve_progress import SolveProgress
-from cluster.output.terminal import EXIT_BUDGET, Exit, console, emit_json, say
+from cluster.output.terminal import EXIT_BUDGET, Exit, console, emit_json, only_documents, say
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
+    from solvers.lipschitz._base import AbstractLipschitzSolver
     from solvers.networks.relu import ReluNetwork
     from solvers.problems.budget import Budget
     from solvers.problems.results import LipschitzBounds
@@ -31,15 +35,18 @@ def lipschitz(request: LipschitzRequest) -> None:
 
     Example: interlip lipschitz net.npz --p 1 --p 2 --p inf --box -1 1
     With proofs: interlip lipschitz net.npz --box -1 1 --certify --json > result.json
+    Over a cluster: interlip lipschitz net.npz --executor ray --address HEAD:6379 --checkpoint search.npz
     For two inputs, with a picture: interlip lipschitz net.npz --method region-enumeration --box -1 1 --plot net.png
     """
     from solvers.problems.budget import Budget
 
+    check_cluster(request.address)
     progress = SolveProgress(request.time_limit)
     budget = Budget(seconds=request.time_limit, relative_gap=request.gap, watch=progress.watch)
     reading = request.reading()
     network = reduce_outputs(reading.network, request.output, request.margin)
-    answers, outputs = _solve(request, network, budget, progress)
+    with only_documents() if request.json else nullcontext():
+        answers, outputs, stopped = _solve(request, network, budget, progress)
     if reading.assumed:
         say(f"read as {reading}")
     if request.json:
@@ -54,32 +61,72 @@ def lipschitz(request: LipschitzRequest) -> None:
     bare = [answer for answer in answers if answer.certificate is None]
     if request.certify and bare:
         say(f"no certificate for {len(bare)} of {len(answers)}; {bare[0].reason or 'the method makes none'}")
+    if stopped is not None:
+        say(f"interlip: stopped; {_way_on(request)}")
+        raise Exit(128 + stopped)
     open_ones = [answer for answer in answers if not budget.is_closed(answer.lower, answer.upper)]
     if open_ones:
         why = open_ones[0].reason or open_ones[0].status.advice
         say(f"not exact for {len(open_ones)} of {len(answers)}: {why}")
+        if request.kept is not None:
+            say(_way_on(request))
         raise Exit(EXIT_BUDGET)
+
+
+def _way_on(request: LipschitzRequest) -> str:
+    """How a search that is spread can be continued."""
+    if request.kept is None:
+        return "--checkpoint FILE would have kept the search"
+    given = sys.argv[1:]
+    for option in ("--resume", "--checkpoint"):
+        if option in given:
+            place = given.index(option)
+            given = given[:place] + given[place + 2 :]
+    return f"go on with: {shlex.join(['interlip', *given, '--resume', request.kept])}"
 
 
 def _solve(
     request: LipschitzRequest, network: ReluNetwork, budget: Budget, progress: SolveProgress
+) -> tuple[list[LipschitzBounds], list[int | None], int | None]:
+    """One answer for each p, the output that it is about, and the signal that stopped the search."""
+    if request.plot is not None:
+        _check_plot(request.plot, network)
+    if not request.on_ray:
+        with progress:
+            return *_ask(request, request.solver(), network, budget), None
+    from cluster.execution.search.opening import spread_search
+
+    with spread_search(
+        network,
+        request.exponents(),
+        request.domain(network.input_dimension),
+        request.gap,
+        workers=request.workers,
+        address=request.address,
+        checkpoint=request.checkpoint,
+        resume=request.resume,
+        certify=request.certify,
+        report=progress.stands,
+    ) as solver:
+        with progress:
+            answers, outputs = _ask(request, solver, network, budget)
+        return answers, outputs, solver.stop.signal
+
+
+def _ask(
+    request: LipschitzRequest, solver: AbstractLipschitzSolver, network: ReluNetwork, budget: Budget
 ) -> tuple[list[LipschitzBounds], list[int | None]]:
     """One answer for each p, and the output that it is about."""
     from solvers.problems.questions import LipschitzProblem
 
     exponents, domain = request.exponents(), request.domain(network.input_dimension)
-    solver = request.solver()
     if request.all_outputs:
         from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
 
-        with progress:
-            found = solve_all_outputs(solver, network, exponents, domain, budget=budget)
+        found = solve_all_outputs(solver, network, exponents, domain, budget=budget)
         return [one.bounds for one in found], [one.output for one in found]
     problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
-    if request.plot is not None:
-        _check_plot(request.plot, network)
-    with progress:
-        return solver.solve_together(problems, budget=budget), [request.output] * len(exponents)
+    return solver.solve_together(problems, budget=budget), [request.output] * len(exponents)
 
 
 def _document(request: LipschitzRequest, read_as: str, answer: LipschitzBounds, output: int | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.commands.options import Activation, Json
+from cluster.commands.options import Activation, Json, check_executor
 from solvers.errors import InputError
 from solvers.files.models import endings
 
@@ -63,6 +63,19 @@ class LipschitzRequest:
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="Torch device, for --method semidefinite or vertex-enumeration.")
     ] = "cpu"
+    executor: Annotated[
+        str, typer.Option(help="local, or ray: one search by branch and bound, spread over the workers of a cluster.")
+    ] = "local"
+    workers: Annotated[int | None, typer.Option(help="Workers on Ray. [all CPUs of the cluster]")] = None
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. [starts a local one]")
+    ] = None
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="FILE", help="On Ray, keep the search here, every 30 s and when it stops.")
+    ] = None
+    resume: Annotated[
+        str | None, typer.Option(metavar="FILE", help="On Ray, go on from this checkpoint, and keep the search there.")
+    ] = None
     json: Json = False
 
     def __post_init__(self) -> None:
@@ -73,6 +86,23 @@ class LipschitzRequest:
             raise InputError("--global, --box and --center exclude each other")
         if (self.center is None) != (self.radius is None):
             raise InputError("--center and --radius go together")
+        check_executor(self.executor, self.workers, self.address)
+        if self.on_ray:
+            from cluster.execution.search.opening import check_spread
+
+            check_spread(self.method)
+        elif self.workers is not None or self.checkpoint is not None or self.resume is not None:
+            raise InputError("--workers, --checkpoint and --resume are for --executor ray")
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether the search is spread over workers."""
+        return self.executor == "ray"
+
+    @property
+    def kept(self) -> str | None:
+        """The file that keeps the search."""
+        return self.checkpoint or self.resume
 
     def exponents(self) -> list[float]:
         """The p's.

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,7 +18,17 @@ from solvers.errors import InputError, MissingBackendError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_BUDGET", "EXIT_ERROR", "Exit", "console", "emit_json", "guarded", "say"]
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "EXIT_BUDGET",
+    "EXIT_ERROR",
+    "Exit",
+    "console",
+    "emit_json",
+    "guarded",
+    "only_documents",
+    "say",
+]
 
 EXIT_ERROR = 1
 EXIT_BAD_INPUT = 2
@@ -41,6 +51,20 @@ def console(stderr: bool = True) -> Console:
 def say(text: str) -> None:
     """A line for people, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def only_documents() -> Iterator[None]:
+    """Inside, whatever is written on standard output, by Ray's own processes too, goes to standard error instead."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def emit_json(value: Any) -> None:

@@ -29,27 +29,44 @@ from solvers.lipschitz.search.proofs import BOUNDED, CONSTANT, EMPTY_ROWS, Leaf,
 from solvers.lipschitz.search.slope_start import no_slopes
 from solvers.lipschitz.search.subtree import THIN, search_subtree
 
-__all__ = ["expand", "root_node"]
+__all__ = ["examine", "expand", "node_of", "root_node"]
 
 
 def root_node(
     pieces: Sequence[PieceArrays], piece: int, floor: float, incumbent: float, keep: bool = False
 ) -> Expansion:
     """The whole of a piece."""
-    p = pieces[piece]
+    signs = np.zeros(pieces[piece].kernel.biases.shape, dtype=np.int8)
+    return examine(node_of(pieces[piece], piece, signs), pieces, floor, incumbent, keep)
+
+
+def node_of(
+    p: PieceArrays,
+    piece: int,
+    signs: NDArray[np.int8],
+    bound: float = math.inf,
+    split: tuple[int, int, int] = (-1, -1, 1),
+    path: tuple[int, ...] = (),
+) -> Node:
+    """A node of which no more is known than its signs and what is told here: ranges and points are found anew."""
     shape = p.kernel.biases.shape
-    found = Expansion()
-    start = Node(
+    return Node(
         piece,
-        np.zeros(shape, dtype=np.int8),
+        signs,
         np.full(shape, -np.inf),
         np.full(shape, np.inf),
-        math.inf,
+        bound,
         np.full(len(p.kernel.low), np.nan),
         np.arange(p.kernel.directions.shape[1], dtype=np.int32),
-        (-1, -1, 1),
+        split,
+        path,
     )
-    _examine_node(p, start, floor, incumbent, keep, found)
+
+
+def examine(node: Node, pieces: Sequence[PieceArrays], floor: float, incumbent: float, keep: bool = False) -> Expansion:
+    """Bound a node of which it is not known how to split it (`split[0]` = -1), as `expand` bounds those it makes."""
+    found = Expansion()
+    _examine_node(pieces[node.piece], node, floor, incumbent, keep, found)
     return found
 
 

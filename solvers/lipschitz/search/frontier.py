@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from solvers.lipschitz.search.nodes import Expansion
 from solvers.lipschitz.search.proofs import BOUNDED, Leaf, Proofs
 from solvers.problems.budget import Budget
 from solvers.problems.facets import BoundedPiece
@@ -24,7 +25,7 @@ from solvers.problems.results import Certificate, Witness
 from solvers.problems.witnesses import rounding_slack
 
 if TYPE_CHECKING:
-    from solvers.lipschitz.search.nodes import Expansion, Node
+    from solvers.lipschitz.search.nodes import Node
 
 __all__ = ["Frontier", "Incumbent"]
 
@@ -143,6 +144,7 @@ class Frontier:
         self.counts["exact_checks"] += found.thin
         self.counts["slope_bounds"] += found.bounded
         self.counts["slope_drops"] += found.dropped
+        self.counts["unsettled_leaves"] += found.unsettled
         self._settled = max(self._settled, found.discarded)
         if self._proofs is not None:
             self._proofs.enter(found.proofs)
@@ -182,6 +184,32 @@ class Frontier:
         if certificate is not None and 0 < upper < math.inf:
             upper = upper * (1 + ROOM) + 4 * self._slack
         return upper, certificate
+
+    @property
+    def open_nodes(self) -> int:
+        """How many nodes can be taken."""
+        return len(self._queue)
+
+    @property
+    def proofs_kept(self) -> int:
+        """How many leaves with proofs it holds."""
+        return 0 if self._proofs is None else self._proofs.count
+
+    def hand_over(self) -> Expansion:
+        """All that this search has come to, for another frontier of the same pieces to enter, or for a file.
+
+        Nodes that are away count as open: what becomes of them has not been heard. Of the incumbent nothing is in it.
+        """
+        leaves = [] if self._proofs is None else self._proofs.leaves
+        return Expansion(
+            nodes=[*(node for _, _, node in sorted(self._queue, key=lambda entry: entry[:2])), *self._away.values()],
+            discarded=self._settled,
+            proofs=[(piece, leaf) for piece, own in enumerate(leaves) for leaf in own],
+            expanded=self.counts["nodes"],
+            programs=self.counts["lp_solves"],
+            thin=self.counts["exact_checks"],
+            unsettled=self.counts["unsettled_leaves"],
+        )
 
     def stats(self) -> dict[str, float]:
         """Counts for an answer."""

@@ -58,6 +58,7 @@ class Expansion:
         proofs: (piece, leaf) of nodes that are done with, if proofs are kept.
         expanded, programs, thin: nodes split; linear programs solved; nodes that exact arithmetic had to look at.
         bounded, dropped: nodes bounded by programs over slopes, and those of them that fell below the floor by it.
+        unsettled: leaves above the floor without a witness, where whoever searched has closed leaves already.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -69,3 +70,4 @@ class Expansion:
     thin: int = 0
     bounded: int = 0
     dropped: int = 0
+    unsettled: int = 0

@@ -1,0 +1,1 @@
+"""One branch and bound spread over workers: what travels, who searches, what is kept on disk."""

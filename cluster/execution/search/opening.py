@@ -1,0 +1,60 @@
+"""A spread search made ready: workers, signals and checkpoint, for the command and for Python alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.execution.search.checkpoint import Checkpoint, command_digest
+from cluster.execution.search.pool import SearchPool
+from cluster.execution.search.spread import SpreadSearch, Standing
+from cluster.execution.search.stopping import Stop
+from solvers.errors import InputError
+from solvers.networks.relu import ReluNetwork
+from solvers.problems.domains import Domain
+
+__all__ = ["check_spread", "spread_search"]
+
+SPREADS = ("auto", "branch-and-bound")
+
+
+def check_spread(method: str) -> None:
+    """Raise InputError for a method that no cluster helps."""
+    if method not in SPREADS:
+        raise InputError(f"only branch-and-bound is spread over workers: {method} runs with the executor local")
+
+
+@contextmanager
+def spread_search(
+    network: ReluNetwork,
+    exponents: Sequence[float],
+    domain: Domain,
+    gap: float,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
+    certify: bool = False,
+    report: Callable[[Standing], None] | None = None,
+) -> Iterator[SpreadSearch]:
+    """A solver for questions about one network, as long as the context is open. Its workers stand when it opens.
+
+    Args:
+        network: with one output, or with all outputs that are asked about.
+        exponents, domain, gap: of all questions; a checkpoint is about the same ones.
+        workers: how many; all CPUs of the cluster when left out.
+        address: None for a local cluster (inside a Ray job: the job's own), else "auto" or HOST:PORT.
+        checkpoint: the file that keeps the search; where it is left out, the one that is resumed.
+        resume: go on from this file.
+        certify: keep the proof of the upper bound.
+        report: hears where a search stands.
+    Raises:
+        InputError: no cluster answers, it has too few CPUs, or a file does not fit.
+    """
+    kept = Checkpoint(resume if checkpoint is None else checkpoint, command_digest(network, exponents, domain, gap))
+    if resume is not None:
+        kept.resume(resume)
+    with SearchPool(workers, address) as pool, Stop() as stop:
+        yield SpreadSearch(certified=certify, pool=pool, checkpoint=kept, stop=stop, report=report)

@@ -1,0 +1,251 @@
+"""Branch and bound with its frontier in this process and its expansions on workers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.execution.search.checkpoint import Checkpoint, KeptSearch, question_digest
+from cluster.execution.search.dealing import DEPTH, share_of
+from cluster.execution.search.stopping import Stop
+from cluster.execution.search.wire import packed, packed_nodes, shapes_of, unpacked
+from cluster.execution.search.worker import Found, Question, Task
+from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.search.frontier import Frontier, Incumbent
+from solvers.lipschitz.search.nodes import Expansion, Node
+from solvers.lipschitz.search.proofs import BOUNDED, Leaf
+from solvers.problems.budget import Budget, Deadline
+from solvers.problems.facets import bounded_pieces
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import Certificate, LipschitzBounds, Status
+from solvers.problems.witnesses import SEARCH_ENOUGH, witness_bound
+
+if TYPE_CHECKING:
+    from cluster.execution.ray_actors import RayCalls
+    from cluster.execution.search.pool import SearchPool
+
+__all__ = ["SpreadSearch", "Standing"]
+
+WAIT_SECONDS, GRACE_SECONDS = 0.5, 0.5
+# Between two checkpoints; longer where writing one takes more than this share of the time.
+CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 30.0, 0.02
+# After which nodes are dealt again that were not heard of: their worker's machine may be gone.
+OVERDUE_SECONDS = 60.0
+# How often a single node is dealt again that ends its worker every time.
+MOST_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a spread search stands: nodes that are open, those at workers included, and workers."""
+
+    open_nodes: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class SpreadSearch(BranchAndBound):
+    """Branch and bound over a pool of workers: the same interval within the gap, whoever searches.
+
+    Attributes:
+        pool: where nodes are expanded; entered by the caller.
+        checkpoint: what is kept on disk, and where an earlier search stopped.
+        stop: tells that the user wants the interval so far.
+        report: hears where the search stands.
+    """
+
+    pool: SearchPool = field(kw_only=True)
+    checkpoint: Checkpoint = field(kw_only=True)
+    stop: Stop = field(kw_only=True)
+    report: Callable[[Standing], None] | None = field(default=None, kw_only=True)
+
+    def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
+        answer = super()._solve(problem, budget, rng)
+        lost = int(answer.stats.get("lost_nodes", 0))
+        if answer.status is Status.EXACT or not (lost or self.stop.wanted):
+            return answer
+        reason = (
+            f"{lost} node{'s' if lost > 1 else ''} ended every worker that searched below, most likely for want of "
+            "memory: take fewer workers"
+            if lost
+            else "the search was stopped"
+        )
+        return replace(answer, status=Status.BUDGET_SPENT, reason=reason)
+
+    def _search(
+        self,
+        problem: LipschitzProblem,
+        incumbent: Incumbent,
+        budget: Budget,
+        deadline: Deadline,
+        stop: NDArray[np.int8],
+    ) -> tuple[float, bool, dict[str, float], Certificate | None]:
+        """As of branch and bound in one process."""
+        key = question_digest(problem, budget.relative_gap)
+        search = _Search(self, problem, incumbent, budget, self.checkpoint.find(key), key)
+        kept = time.monotonic()
+        pause = CHECKPOINT_SECONDS
+        while not search.frontier.is_done and not self.stop.wanted and not deadline.is_over and search.nodes_left > 0:
+            search.deal(deadline.remaining)
+            search.hear(min(WAIT_SECONDS, deadline.remaining))
+            deadline.tell(problem.p, incumbent.lower, search.frontier.upper)
+            if self.report is not None:
+                self.report(search.standing)
+            if time.monotonic() - kept > pause:
+                begun = time.monotonic()
+                self.checkpoint.keep(key, search.state(deadline.elapsed))
+                kept = time.monotonic()
+                pause = max(CHECKPOINT_SECONDS, (kept - begun) / CHECKPOINT_SHARE)
+        if deadline.is_over and not search.frontier.is_done:
+            search.gather(GRACE_SECONDS)
+        if self.checkpoint.path is not None:
+            self.checkpoint.keep(key, search.state(deadline.elapsed))
+        return search.conclude()
+
+
+class _Search:
+    """One frontier, and what of it is at the workers."""
+
+    def __init__(
+        self,
+        settings: SpreadSearch,
+        problem: LipschitzProblem,
+        incumbent: Incumbent,
+        budget: Budget,
+        begun: KeptSearch | None,
+        key: str,
+    ) -> None:
+        from solvers.lipschitz.bounds.directions import dual_directions
+
+        self._settings, self._budget, self._incumbent = settings, budget, incumbent
+        self.frontier = Frontier(incumbent, budget, settings.certified and (begun is None or begun.proved))
+        pieces = bounded_pieces(problem)
+        self._shapes = shapes_of(pieces)
+        for piece in pieces:
+            self.frontier.add(piece)
+        self._start_floor = self.frontier.floor if begun is None else begun.start_floor
+        self._before = 0.0 if begun is None else begun.seconds
+        if begun is not None:
+            if begun.point is not None:
+                incumbent.offer(*witness_bound(problem, begun.point, SEARCH_ENOUGH))
+            self.frontier.enter(replace(begun.facts, nodes=list(unpacked(begun.nodes, self._shapes))))
+        else:
+            directions = dual_directions(problem.network, problem.dual_p, self._start_floor)
+            if directions is None or len(directions):
+                self.frontier.enter(Expansion(nodes=[_root(k, shape) for k, shape in enumerate(self._shapes)]))
+            else:
+                for k in range(len(pieces)):
+                    self.frontier.settle_piece(k)
+        question = Question(f"{key} {self._start_floor.hex()}", problem, self._start_floor, budget.relative_gap)
+        self._calls: RayCalls[Task] = settings.pool.ask(question)
+        self._out: dict[int, tuple[list[Node], float]] = {}
+        self._tasks = 0
+        self._tries: Counter[int] = Counter()
+        self._facts = {"worker_cpu_seconds": 0.0, "tasks": 0.0, "lost_nodes": 0.0, "workers_died": 0.0}
+
+    @property
+    def nodes_left(self) -> float:
+        """Splits that the budget still allows."""
+        return math.inf if self._budget.nodes is None else self._budget.nodes - self.frontier.counts["nodes"]
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(
+            self.frontier.open_nodes + sum(len(nodes) for nodes, _ in self._out.values()), self._settings.pool.workers
+        )
+
+    def deal(self, seconds: float) -> None:
+        """Send out tasks until every worker has its share; none is longer than the time that is left."""
+        workers = self._settings.pool.workers
+        while len(self._out) < DEPTH * workers and self.frontier.open_nodes:
+            share = share_of(self.frontier.open_nodes, workers)
+            nodes = self.frontier.take(share.nodes)
+            if nodes:
+                self._send(nodes, min(share.seconds, seconds))
+        now = time.monotonic()
+        for number, (nodes, since) in list(self._out.items()):
+            if now - since > OVERDUE_SECONDS:
+                # First come, first heard: an answer that comes late after all finds its nodes gone and is left alone.
+                del self._out[number]
+                self._send(nodes, share_of(self.frontier.open_nodes, workers).seconds)
+
+    def _send(self, nodes: list[Node], seconds: float) -> None:
+        number, self._tasks = self._tasks, self._tasks + 1
+        incumbent = self._incumbent
+        packed_up = packed_nodes(nodes, self._shapes)
+        self._out[number] = nodes, time.monotonic()
+        task = Task(number, packed_up, incumbent.lower, incumbent.witness, seconds, self.frontier.keeps_proofs)
+        self._calls.add([task])
+
+    def hear(self, seconds: float) -> None:
+        """Wait for one answer, at most so long, and enter it."""
+        outcome = self._calls.turn(seconds)
+        if outcome is None or outcome.work.number not in self._out:
+            return
+        nodes, _ = self._out.pop(outcome.work.number)
+        if outcome.death is not None:
+            self._take_back(nodes, outcome.work.seconds)
+            return
+        found: Found = outcome.value
+        self._facts["worker_cpu_seconds"] += found.cpu_seconds
+        self._facts["tasks"] += 1
+        if found.witness is not None:
+            problem = self._incumbent.problem
+            self._incumbent.offer(*witness_bound(problem, found.witness.point, SEARCH_ENOUGH))
+        self.frontier.enter(replace(found.facts, nodes=list(unpacked(found.nodes, self._shapes))), nodes)
+
+    def _take_back(self, nodes: list[Node], seconds: float) -> None:
+        """Nodes whose worker died again and again: one by one, and in the end closed by the bounds that they have."""
+        self._facts["workers_died"] += 1
+        for node in nodes:
+            self._tries[id(node)] += len(nodes) == 1
+            if self._tries[id(node)] < MOST_TRIES:
+                self._send([node], seconds)
+            else:
+                self._facts["lost_nodes"] += 1
+                closed = Expansion(discarded=node.bound, proofs=[(node.piece, Leaf(node.path, BOUNDED))])
+                self.frontier.enter(closed, [node])
+
+    def gather(self, seconds: float) -> None:
+        """Hear what workers have to say at the end of the time."""
+        until = time.monotonic() + seconds
+        while self._out and time.monotonic() < until:
+            self.hear(until - time.monotonic())
+
+    def state(self, seconds: float) -> KeptSearch:
+        """For a checkpoint."""
+        nodes, facts = packed(self.frontier.hand_over(), self._shapes)
+        witness = self._incumbent.witness
+        return KeptSearch(
+            self._start_floor,
+            None if witness is None else witness.point,
+            nodes,
+            facts,
+            self.frontier.keeps_proofs,
+            self._before + seconds,
+        )
+
+    def conclude(self) -> tuple[float, bool, dict[str, float], Certificate | None]:
+        """Upper bound, whether the search came to its end, statistics, certificate."""
+        finished = self.frontier.is_done and not self._facts["lost_nodes"]
+        upper, certificate = self.frontier.conclude()
+        stats = {**self.frontier.stats(), **self._facts, "workers": float(self._settings.pool.workers)}
+        if self._before:
+            stats["seconds_before"] = self._before
+        if self._settings.certified:
+            stats["certified"] = float(certificate is not None)
+        return upper, finished, stats, certificate
+
+
+def _root(piece: int, shape: tuple[int, int]) -> Node:
+    """The whole of a piece, of which nothing is known."""
+    signs = np.zeros(shape, dtype=np.int8)
+    nothing = np.empty(0)
+    return Node(piece, signs, nothing, nothing, math.inf, nothing, np.empty(0, dtype=np.int32), (-1, -1, 1))
