@@ -120,6 +120,11 @@ def lipschitz(
     time_limit: float = math.inf,
     seed: int = 0,
     certify: bool = False,
+    executor: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> LipschitzBounds: ...
 
 
@@ -136,6 +141,11 @@ def lipschitz(
     time_limit: float = math.inf,
     seed: int = 0,
     certify: bool = False,
+    executor: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> list[LipschitzBounds]: ...
 
 
@@ -151,6 +161,11 @@ def lipschitz(
     time_limit: float = math.inf,
     seed: int = 0,
     certify: bool = False,
+    executor: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> LipschitzBounds | list[LipschitzBounds]:
     """Bound or compute the l_p-Lipschitz constant of a ReLU network: lower <= Lip_p(f; X) <= upper, always.
 
@@ -166,6 +181,10 @@ def lipschitz(
         time_limit: seconds; the interval is open when they end too early, and the status says so.
         seed: of the methods that draw.
         certify: keep the proof of the upper bound in `certificate`, for `interlip verify`.
+        executor: local, or ray: one search by branch and bound over `workers` (all CPUs when None) of the cluster at
+            `address` ("auto" or HOST:PORT; a local one when None). `checkpoint` is a file that keeps the search, every
+            30 s and when it stops; `resume` goes on from one. The interval is the same, within the gap; Ctrl-C
+            ends with the one so far.
     Returns:
         Bounds with the status and a witness, a point whose gradient has the length `lower`; a list of them for a list
         of p.
@@ -198,11 +217,22 @@ def lipschitz(
         raise InputError(f"seed must be a whole number >= 0, got {seed!r}")
     solver = lipschitz_solver_named(method)
     problems = [LipschitzProblem(network, exponent, where) for exponent in exponents]
-    answers = (solver.certifying() if certify else solver).solve_together(
-        problems,
-        budget=Budget(seconds=time_limit, relative_gap=gap),
-        rngs=[np.random.default_rng(seed) for _ in problems],
-    )
+    budget = Budget(seconds=time_limit, relative_gap=gap)
+    generators = [np.random.default_rng(seed) for _ in problems]
+    if executor not in ("local", "ray"):
+        raise InputError(f"executor must be 'local' or 'ray', got {executor!r}")
+    if executor == "ray":
+        from cluster.execution.search.opening import check_spread, spread_search
+
+        check_spread(method)
+        files: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "certify": certify}
+        with spread_search(network, exponents, where, gap, workers=workers, address=address, **files) as spread:
+            answers = spread.solve_together(problems, budget=budget, rngs=generators)
+    elif any(option is not None for option in (workers, address, checkpoint, resume)):
+        raise InputError("workers, address, checkpoint and resume are for executor='ray'")
+    else:
+        solver = solver.certifying() if certify else solver
+        answers = solver.solve_together(problems, budget=budget, rngs=generators)
     return answers if asked is p else answers[0]
 
 

@@ -1,0 +1,217 @@
+"""A spread search comes to the interval of one process, whatever travels, dies, is lost or is stopped on the way."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.execution.search import spread
+from cluster.execution.search.wire import packed_nodes, unpacked
+from solvers.errors import InputError
+from solvers.lipschitz.branch_and_bound import BranchAndBound
+from solvers.lipschitz.search.nodes import Node
+from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
+from solvers.networks.relu import ReluNetwork
+from solvers.problems.budget import Budget
+from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.questions import LipschitzProblem
+from solvers.problems.results import LipschitzBounds, Status
+from solvers.verify import Verdict, verify_all_outputs, verify_bounds
+from tests.cluster_tests.search.here import PoolHere, gaussian_box_network, tiny_shares
+
+GAP = 1e-6
+
+
+@pytest.fixture(autouse=True)
+def _tasks_are_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "share_of", tiny_shares)
+
+
+def small(p: float = 2.0, whole: bool = False) -> LipschitzProblem:
+    d = 4 if whole else 5
+    network = gaussian_box_network(d, (9, 8), 1)
+    return LipschitzProblem(network, p, WholeSpace(d) if whole else Box.cube(d, -1.0, 1.0))
+
+
+def alike(one: LipschitzBounds, other: LipschitzBounds) -> bool:
+    """Both exact, and of one constant."""
+    closed = one.status is other.status is Status.EXACT
+    return closed and max(one.lower, other.lower) <= min(one.upper, other.upper) * (1 + GAP)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, math.inf])
+def test_the_interval_is_that_of_one_process(p: float, whole: bool) -> None:
+    problem = small(p, whole)
+    pool = PoolHere()
+    there = pool.solver().solve(problem)
+    assert alike(BranchAndBound(threads=1).solve(problem), there)
+    assert there.stats["tasks"] == pool.turns > 1
+    assert there.stats["pieces"] == (9 if whole else 1)
+
+
+def test_a_known_constant_is_found() -> None:
+    """|x_1| + ... + |x_6|, twice: slope 2 sqrt(6) for p = 2, wherever all signs are met."""
+    eye = np.eye(6)
+    network = ReluNetwork(
+        [np.concatenate([eye, -eye]), np.tile(np.concatenate([eye, eye], axis=1), (2, 1)), np.ones((1, 12))],
+        [np.zeros(12), np.zeros(12), np.zeros(1)],
+    )
+    answer = PoolHere().solver().solve(LipschitzProblem(network, 2.0, Box.cube(6, -1.0, 2.0)))
+    assert answer.status is Status.EXACT
+    assert answer.lower <= 2 * math.sqrt(6) * (1 + 1e-15)
+    assert answer.upper >= 2 * math.sqrt(6) * (1 - 1e-15)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_certificate_is_joined_from_the_leaves_of_workers(whole: bool) -> None:
+    problem = small(2.0, whole)
+    answer = PoolHere().solver(certified=True).solve(problem)
+    assert answer.stats["tasks"] > 5
+    assert answer.certificate is not None
+    assert verify_bounds(problem, answer).verdict is Verdict.PROVED
+
+
+def test_all_outputs_are_spread_too() -> None:
+    network = gaussian_box_network(4, (8, 8), 2, outputs=3)
+    domain = Box.cube(4, -1.0, 1.0)
+    (here,) = solve_all_outputs(BranchAndBound(threads=1), network, [2.0], domain)
+    (there,) = solve_all_outputs(PoolHere().solver(certified=True), network, [2.0], domain)
+    assert alike(here.bounds, there.bounds)
+    assert verify_all_outputs(network, there.output, there.bounds).verdict is Verdict.PROVED
+
+
+def test_answers_that_never_come_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "OVERDUE_SECONDS", 0.01)
+    problem = small()
+    there = PoolHere(silent=0.3).solver(certified=True).solve(problem)
+    assert alike(BranchAndBound(threads=1).solve(problem), there)
+    assert verify_bounds(problem, there).verdict is Verdict.PROVED
+
+
+def test_workers_that_die_now_and_then_lose_nothing() -> None:
+    problem = small()
+    there = PoolHere(deadly=0.2).solver().solve(problem)
+    assert there.stats["workers_died"] > 0
+    assert there.stats["lost_nodes"] > 0 or there.status is Status.EXACT
+    here = BranchAndBound(threads=1).solve(problem)
+    assert there.lower <= here.upper
+    assert there.upper >= here.lower
+
+
+def test_nodes_that_end_every_worker_leave_an_interval_that_holds() -> None:
+    problem = small()
+    there = PoolHere(deadly=1.0).solver(certified=True).solve(problem)
+    assert there.status is Status.BUDGET_SPENT
+    assert "ended every worker" in there.reason
+    assert there.stats["lost_nodes"] == 1
+    assert there.lower <= BranchAndBound(threads=1).solve(problem).upper <= there.upper
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_a_search_that_is_stopped_again_and_again_goes_on(tmp_path: Path, certified: bool) -> None:
+    problem, path = small(), tmp_path / "search.npz"
+    here = BranchAndBound(threads=1).solve(problem)
+    answer, stops = PoolHere(stop_after=3).solver(certified, path).solve(problem), 1
+    while answer.status is not Status.EXACT:
+        assert answer.status is Status.BUDGET_SPENT
+        assert answer.lower <= here.upper <= answer.upper * (1 + GAP)
+        assert stops < 100
+        answer, stops = PoolHere(stop_after=3 * stops).solver(certified, path, resume=path).solve(problem), stops + 1
+    assert stops > 2
+    assert alike(here, answer)
+    again = PoolHere()
+    assert again.solver(certified, resume=path).solve(problem).upper == answer.upper
+    assert again.turns == 0
+    if certified:
+        assert verify_bounds(problem, answer).verdict is Verdict.PROVED
+        # Nodes are entered once: what the stopped searches did is not done again.
+        assert answer.stats["nodes"] <= 3 * here.stats["nodes"]
+
+
+def test_a_search_without_proofs_is_resumed_without_a_certificate(tmp_path: Path) -> None:
+    problem, path = small(), tmp_path / "search.npz"
+    PoolHere(stop_after=3).solver(False, path).solve(problem)
+    answer = PoolHere().solver(True, resume=path).solve(problem)
+    assert answer.status is Status.EXACT
+    assert answer.certificate is None
+
+
+def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "search.npz"
+    PoolHere(stop_after=4).solver(False, path).solve(small())
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    PoolHere().solver(resume=path)
+    for place in [*range(90), *rng.integers(len(whole), size=100).tolist()]:
+        broken = bytearray(whole)
+        broken[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(broken))
+        with pytest.raises(InputError, match=r"damaged|no checkpoint"):
+            PoolHere().solver(resume=path)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="damaged"):
+        PoolHere().solver(resume=path)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "there is no checkpoint"),
+        (lambda path: path.write_bytes(b""), "is no checkpoint"),
+        (lambda path: path.write_bytes(b"PK\x03\x04nothing"), "is no checkpoint"),
+        (lambda path: np.savez(path, W0=np.eye(2)), "is no checkpoint"),
+        (lambda path: PoolHere(stop_after=2).solver(False, path, command="other").solve(small()), "another network"),
+    ],
+)
+def test_other_files_are_refused_in_a_sentence(tmp_path: Path, make: object, sentence: str) -> None:
+    path = tmp_path / "search.npz"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(InputError, match=sentence):
+        PoolHere().solver(resume=path)
+
+
+def test_time_limits_and_node_limits_leave_an_interval() -> None:
+    problem = LipschitzProblem(gaussian_box_network(8, (16, 16), 0), 2.0, Box.cube(8, -1.0, 1.0))
+    exact = PoolHere().solver().solve(problem, budget=Budget(seconds=0.3))
+    few = PoolHere().solver().solve(problem, budget=Budget(nodes=50))
+    for answer in (exact, few):
+        assert answer.status is Status.BUDGET_SPENT
+        assert 0 < answer.lower < answer.upper < math.inf
+    assert max(exact.lower, few.lower) <= min(exact.upper, few.upper)
+
+
+def test_nodes_travel_as_decisions() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(2, 7), (2, 8), (2, 7)]
+    nothing, none = np.empty(0), np.empty(0, dtype=np.int32)
+    nodes = [
+        Node(
+            k % 3,
+            rng.integers(-1, 2, size=shapes[k % 3]).astype(np.int8),
+            nothing,
+            nothing,
+            math.inf if k == 0 else float(rng.random()),
+            nothing,
+            none,
+            (k % 3 - 1, k - 1, 1 - 2 * (k % 2)),
+            tuple(rng.integers(0, 30, size=k).tolist()),
+        )
+        for k in range(7)
+    ]
+    back = list(unpacked(packed_nodes(nodes, shapes), shapes))
+    for node, other in zip(nodes, back, strict=True):
+        assert (node.piece, node.bound, node.split, node.path) == (other.piece, other.bound, other.split, other.path)
+        np.testing.assert_array_equal(node.signs, other.signs)
+    assert list(unpacked(packed_nodes([], shapes), shapes)) == []
+
+
+def test_a_task_is_small() -> None:
+    """120 neurons in two bits each, not their ranges and directions."""
+    pool = PoolHere()
+    problem = LipschitzProblem(gaussian_box_network(6, (60, 60), 0), 2.0, Box.cube(6, -0.3, 0.3))
+    pool.solver().solve(problem, budget=Budget(nodes=200))
+    assert 0 < pool.most_bytes < 4096
