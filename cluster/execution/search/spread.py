@@ -157,9 +157,7 @@ class _Search:
 
     @property
     def standing(self) -> Standing:
-        return Standing(
-            self.frontier.open_nodes + sum(len(nodes) for nodes, _ in self._out.values()), self._settings.pool.workers
-        )
+        return Standing(self.frontier.open_nodes + self.frontier.away_nodes, self._settings.pool.workers)
 
     def deal(self, seconds: float) -> None:
         """Send out tasks until every worker has its share; none is longer than the time that is left."""
@@ -170,11 +168,13 @@ class _Search:
             if nodes:
                 self._send(nodes, min(share.seconds, seconds))
         now = time.monotonic()
-        for number, (nodes, since) in list(self._out.items()):
-            if now - since > OVERDUE_SECONDS:
-                # First come, first heard: an answer that comes late after all finds its nodes gone and is left alone.
-                del self._out[number]
-                self._send(nodes, share_of(self.frontier.open_nodes, workers).seconds)
+        while self._out:
+            number, (nodes, since) = next(iter(self._out.items()))  # the first that was sent
+            if now - since <= OVERDUE_SECONDS:
+                break
+            # First come, first heard: an answer that comes late after all finds its nodes gone and is left alone.
+            del self._out[number]
+            self._send(nodes, share_of(self.frontier.open_nodes, workers).seconds)
 
     def _send(self, nodes: list[Node], seconds: float) -> None:
         number, self._tasks = self._tasks, self._tasks + 1

@@ -79,7 +79,10 @@ class Frontier:
         self._proofs = Proofs() if certified else None
         self._queue: list[tuple[float, int, Node]] = []
         self._order = itertools.count()
-        self._away: dict[int, Node] = {}
+        # Nodes that are away, by identity, with the turns in which they were taken; and their bounds, also of some that
+        # came back: of thousands of nodes at many workers the largest bound is asked for again and again.
+        self._away: dict[int, tuple[int, Node]] = {}
+        self._away_bounds: list[tuple[float, int, int]] = []
         # The largest bound that no search lowers: of leaves, and of what was dropped.
         self._settled = 0.0
 
@@ -111,8 +114,10 @@ class Frontier:
     @property
     def highest(self) -> float:
         """The largest bound among nodes that are open or away; 0 without any."""
-        away = max((node.bound for node in self._away.values()), default=0.0)
-        return max(-self._queue[0][0] if self._queue else 0.0, away)
+        bounds = self._away_bounds
+        while bounds and self._away.get(bounds[0][2], (-1,))[0] != bounds[0][1]:
+            heapq.heappop(bounds)
+        return max(-self._queue[0][0] if self._queue else 0.0, -bounds[0][0] if bounds else 0.0)
 
     @property
     def is_done(self) -> bool:
@@ -131,7 +136,9 @@ class Frontier:
                 self._close(node)
             else:
                 nodes.append(node)
-                self._away[id(node)] = node
+                turn = next(self._order)
+                self._away[id(node)] = turn, node
+                heapq.heappush(self._away_bounds, (-node.bound, turn, id(node)))
         self.longest = max(self.longest, len(self._queue))
         return nodes
 
@@ -178,7 +185,7 @@ class Frontier:
         upper = self.upper
         if self._proofs is None:
             return upper, None
-        open_nodes = [*(node for _, _, node in self._queue), *self._away.values()]
+        open_nodes = [*(node for _, _, node in self._queue), *(node for _, node in self._away.values())]
         self._proofs.enter([(node.piece, Leaf(node.path, BOUNDED)) for node in open_nodes])
         certificate = self._proofs.certificate()
         if certificate is not None and 0 < upper < math.inf:
@@ -189,6 +196,11 @@ class Frontier:
     def open_nodes(self) -> int:
         """How many nodes can be taken."""
         return len(self._queue)
+
+    @property
+    def away_nodes(self) -> int:
+        """How many were taken and have not been entered."""
+        return len(self._away)
 
     @property
     def proofs_kept(self) -> int:
@@ -202,7 +214,10 @@ class Frontier:
         """
         leaves = [] if self._proofs is None else self._proofs.leaves
         return Expansion(
-            nodes=[*(node for _, _, node in sorted(self._queue, key=lambda entry: entry[:2])), *self._away.values()],
+            nodes=[
+                *(node for _, _, node in sorted(self._queue, key=lambda entry: entry[:2])),
+                *(node for _, node in self._away.values()),
+            ],
             discarded=self._settled,
             proofs=[(piece, leaf) for piece, own in enumerate(leaves) for leaf in own],
             expanded=self.counts["nodes"],
