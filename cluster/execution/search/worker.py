@@ -23,7 +23,7 @@ from solvers.problems.results import Witness
 __all__ = ["Found", "Question", "SearchWorker", "Task", "Workshop"]
 
 # Splits below a node before its share's other nodes are compared again; fewer where every split leaves a proof.
-STEPS, FIRST_STEPS, PROVED_STEPS = 2048, 16, 128
+STEPS, FIRST_STEPS, PROVED_STEPS = 256, 16, 64
 # Leaves with proofs after which a worker hands over.
 MOST_PROOFS = 8192
 
