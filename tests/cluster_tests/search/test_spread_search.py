@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cluster.cli import app
 from cluster.execution.search import spread
+from cluster.execution.search.spread import Standing
 from cluster.execution.search.wire import packed_nodes, unpacked
+from cluster.output.solve_progress import progress_line
+from cluster.output.terminal import only_documents
 from solvers.errors import InputError
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.search.nodes import Node
@@ -21,6 +27,7 @@ from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
 from solvers.verify import Verdict, verify_all_outputs, verify_bounds
 from tests.cluster_tests.search.here import PoolHere, gaussian_box_network, tiny_shares
+from tests.one_sentence import assert_one_sentence, without_progress
 
 GAP = 1e-6
 
@@ -172,6 +179,43 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, make: object, sen
     make(path)  # type: ignore[operator]
     with pytest.raises(InputError, match=sentence):
         PoolHere().solver(resume=path)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--workers", "2"], "are for --executor ray"),
+        (["--checkpoint", "x"], "are for --executor ray"),
+        (["--resume", "x"], "are for --executor ray"),
+        (["--address", "auto"], "--address is for --executor ray"),
+        (["--executor", "slurm"], "--executor must be ray or local"),
+        (["--executor", "ray", "--workers", "0"], "--workers must be at least 1"),
+        (["--executor", "ray", "--method", "sampling"], "only branch-and-bound is spread"),
+        (["--executor", "ray", "--address", "127.0.0.1:1"], "no Ray cluster answers"),
+        (["--executor", "ray", "--resume", "nowhere.search"], "there is no checkpoint nowhere.search"),
+        (["--executor", "ray", "--checkpoint", "nowhere/a"], "there is no folder nowhere"),
+    ],
+)
+def test_the_command_refuses_what_makes_no_sense(tmp_path: Path, options: list[str], sentence: str) -> None:
+    np.savez(tmp_path / "net.npz", W0=np.eye(2), b0=np.zeros(2), W1=np.ones((1, 2)), b1=np.zeros(1))
+    answer = CliRunner().invoke(app, ["lipschitz", str(tmp_path / "net.npz"), *options])
+    assert_one_sentence(answer, sentence)
+
+
+def test_a_standing_is_part_of_the_line_of_progress() -> None:
+    line = progress_line(12.0, math.inf, (2.0, 3.0, 4.0), standing=Standing(310, 8))
+    assert line == "solving for 12 s; p = 2: 3 <= L <= 4, gap 25.00%; 310 open nodes, 8 workers"
+    assert without_progress(line) == []
+
+
+def test_nothing_but_documents_reaches_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    with only_documents():
+        print("of Python")
+        os.write(1, b"of another process\n")
+    print("the document", flush=True)
+    told = capfd.readouterr()
+    assert told.out == "the document\n"
+    assert sorted(told.err.splitlines()) == ["of Python", "of another process"]
 
 
 def test_time_limits_and_node_limits_leave_an_interval() -> None:
