@@ -81,15 +81,18 @@ class SpreadSearch(BranchAndBound):
 
     def _search(
         self,
-        problem: LipschitzProblem,
         incumbent: Incumbent,
-        budget: Budget,
+        product: float,
         deadline: Deadline,
         stop: NDArray[np.int8],
+        helped: list[LipschitzBounds],
     ) -> tuple[float, bool, dict[str, float], Certificate | None]:
         """As of branch and bound in one process."""
+        problem, budget = incumbent.problem, deadline.budget
         key = question_digest(problem, budget.relative_gap)
         search = _Search(self, problem, incumbent, budget, self.checkpoint.find(key), key)
+        if not self.certified:  # a tree of splits proves only what its leaves do
+            search.frontier.ceiling = product
         kept = time.monotonic()
         pause = CHECKPOINT_SECONDS
         while not search.frontier.is_done and not self.stop.wanted and not deadline.is_over and search.nodes_left > 0:
