@@ -87,11 +87,11 @@ def test_a_network_that_is_too_large_gets_bounds_the_reason_and_exit_code_3(tmp_
         document = json.loads(answer.stdout)
         assert document["status"] == "bounded"
         assert 0 < document["lower"] < document["upper"] < 1e4
-        assert document["reason"].startswith("too large to be exact")
+        assert "hidden neurons may change sign" in document["reason"]
         assert document["reason"] in answer.stderr
         # Only methods whose work is known beforehand, so that the answer comes soon.
         ran = {name.removesuffix("_seconds") for name in document["stats"] if name.endswith("_seconds")}
-        assert ran - {"wall"} <= {"sampling", "propagation", "norm_product", "semidefinite"}
+        assert ran - {"wall"} == {"ascent", "norm_product", "semidefinite"} | ({"propagation"} if where else set())
         assert "semidefinite" in document["method"]
 
 
@@ -102,7 +102,7 @@ def test_a_search_that_is_cut_short_says_so(tmp_path: Path) -> None:
     document = json.loads(answer.stdout)
     assert document["status"] == "budget-spent"
     assert document["stats"]["branch_and_bound_seconds"] > 0
-    assert "allow more time" in answer.stderr
+    assert "--time-limit allows more" in answer.stderr
 
 
 def test_a_certificate_that_is_not_made_is_missed_aloud(tmp_path: Path) -> None:
