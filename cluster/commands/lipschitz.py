@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from solvers.lipschitz._base import AbstractLipschitzSolver
     from solvers.networks.relu import ReluNetwork
     from solvers.problems.budget import Budget
+    from solvers.problems.domains import Domain
     from solvers.problems.results import LipschitzBounds
 
 __all__ = ["register"]
@@ -91,6 +92,8 @@ def _solve(
     """One answer for each p, the output that it is about, and the signal that stopped the search."""
     if request.plot is not None:
         _check_plot(request.plot, network)
+    if request.starts is not None:
+        _say_outside(request, request.domain(network.input_dimension))
     if not request.on_ray:
         with progress:
             return *_ask(request, request.solver(), network, budget), None
@@ -127,6 +130,15 @@ def _ask(
         return [one.bounds for one in found], [one.output for one in found]
     problems = [LipschitzProblem(network, exponent, domain) for exponent in exponents]
     return solver.solve_together(problems, budget=budget), [request.output] * len(exponents)
+
+
+def _say_outside(request: LipschitzRequest, domain: Domain) -> None:
+    points = request.starting_points()
+    if points.shape[1] != domain.dimension:
+        raise InputError(f"--starts must hold points of {domain.dimension} numbers, got shape {points.shape}")
+    outside = int((domain.nearest(points) != points).any(axis=1).sum())
+    if outside:
+        say(f"{outside} of {len(points)} starts lie outside the domain and were moved to its boundary")
 
 
 def _document(request: LipschitzRequest, read_as: str, answer: LipschitzBounds, output: int | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,12 @@ class LipschitzRequest:
     time_limit: Annotated[float, typer.Option(metavar="S", help="Seconds; an open interval then exits with 3.")] = (
         math.inf
     )
+    starts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Points (k, d), such as data, where ascent starts: .npy, .csv, or .npz with x."
+        ),
+    ] = None
     plot: Annotated[
         str | None, typer.Option(metavar="FILE", help="For d = 2, draw the linear regions (.png, .pdf, .svg).")
     ] = None
@@ -61,7 +68,7 @@ class LipschitzRequest:
         bool, typer.Option("--certify", help="Keep the proof of the upper bound, for `interlip verify`.")
     ] = False
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Torch device, for --method semidefinite or vertex-enumeration.")
+        str, typer.Option(metavar="DEVICE", help="Torch device for semidefinite, ascent, vertex-enumeration.")
     ] = "cpu"
     executor: Annotated[
         str, typer.Option(help="local, or ray: one search by branch and bound, spread over the workers of a cluster.")
@@ -91,6 +98,8 @@ class LipschitzRequest:
             from cluster.execution.search.opening import check_spread
 
             check_spread(self.method)
+            if self.starts is not None or self.program_solver is not None or self.device != "cpu":
+                raise InputError("--starts, --solver and --device are for --executor local")
         elif self.workers is not None or self.checkpoint is not None or self.resume is not None:
             raise InputError("--workers, --checkpoint and --resume are for --executor ray")
 
@@ -128,13 +137,25 @@ class LipschitzRequest:
         """The method asked for, on its device; with --certify one that keeps its proofs.
 
         Raises:
-            InputError: no method has that name, its programs no such solver, it uses no device, or there is none such.
-            MissingBackendError: that solver is not installed.
+            InputError: no method has that name, its programs no such solver, it uses no device or there is none such,
+                it takes no --starts, or these cannot be read.
+            MissingBackendError: the solver of programs is not installed.
         """
         from solvers.registry import lipschitz_solver_named
 
         chosen = lipschitz_solver_named(self.method, self.program_solver).on_device(self.device)
+        if self.starts is not None:
+            chosen = chosen.starting_at(self.starting_points())
         return chosen.certifying() if self.certify else chosen
+
+    def starting_points(self) -> Any:
+        """The points (k, d) of --starts.
+
+        Raises:
+            InputError: no such file, or it holds no points.
+        """
+        assert self.starts is not None
+        return _read_points(self.starts)
 
     def domain(self, dimension: int) -> Domain:
         """Where the constant is taken.
@@ -174,3 +195,28 @@ def _read_point(path: str) -> Any:
         return np.loadtxt(path, dtype=np.float64, delimiter="," if path.endswith(".csv") else None).ravel()
     except (OSError, ValueError) as error:
         raise InputError(f"--center {path} is not a readable point: {str(error).splitlines()[0]}") from None
+
+
+def _read_points(path: str) -> Any:
+    """Points (k, d) of a .npy file, of a .csv file, or of x in a .npz file."""
+    import numpy as np
+
+    try:
+        if path.endswith(".csv"):
+            points = np.loadtxt(path, dtype=np.float64, delimiter=",", ndmin=2)
+        elif path.endswith(".npy"):
+            points = np.load(path, allow_pickle=False).astype(np.float64)
+        elif path.endswith(".npz"):
+            with np.load(path, allow_pickle=False) as arrays:
+                if "x" not in arrays:
+                    raise InputError(f"--starts {path} has no array x (it has: {', '.join(arrays.files) or 'none'})")
+                points = arrays["x"].astype(np.float64)
+        else:
+            raise InputError(f"--starts {path} must be a .npy, .csv or .npz file")
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--starts {path} does not hold readable points: {str(error).splitlines()[0]}") from None
+    if points.ndim != 2 or 0 in points.shape or not np.isfinite(points).all():
+        raise InputError(f"--starts {path} must hold finite points of shape (k, d), k >= 1, got shape {points.shape}")
+    return points

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError, SoundnessError, UnsupportedProblemError
 from solvers.problems.balance import balance_all
 from solvers.problems.budget import Budget
@@ -82,10 +83,18 @@ class AbstractLipschitzSolver(abc.ABC):
         """
         if device != "cpu":
             raise InputError(
-                f"method {self.name} computes on the processor: --device is for --method semidefinite and "
+                f"method {self.name} computes on the processor: --device is for --method semidefinite, ascent and "
                 "vertex-enumeration"
             )
         return self
+
+    def starting_at(self, points: FloatArray) -> Self:
+        """The same method with points (k, d), such as data, from which it looks for long gradients besides its own.
+
+        Raises:
+            InputError: the method looks for none, or these are no points.
+        """
+        raise InputError(f"method {self.name} does not start from points: ask ascent (--method ascent)")
 
     def solve(
         self, problem: LipschitzProblem, *, budget: Budget | None = None, rng: np.random.Generator | None = None

@@ -11,41 +11,46 @@ that few points have.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
+from solvers.arithmetic.devices import check_device
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.climb.best_points import BestPoints
 from solvers.lipschitz.climb.flips import FlipWalks
 from solvers.lipschitz.climb.moves import moved_uphill
-from solvers.lipschitz.climb.search_network import AnyArray, SearchNetwork, Towards
+from solvers.lipschitz.climb.search_network import AnyArray, SearchNetwork, Towards, typical_distance
 from solvers.lipschitz.climb.softened import softened_climb, towards_axes, towards_longer
 from solvers.lipschitz.climb.starts import start_points
 from solvers.problems.budget import Budget, Deadline
-from solvers.problems.domains import Box, WholeSpace
+from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
 
 __all__ = ["Ascent"]
 
-# Points of a round: screened, climbing, moved; passes of one point cost `SearchNetwork.work` multiplications.
+# Points of the first round: screened, climbing, moved. Climbs get twice as long from round to round, and half as many.
 SCREENED, CLIMBING, MOVED, TRIES = 4096, 96, 12, 32
-CLIMB_STEPS, MOVE_ROUNDS = 60, 40
-# Rounds at most, and rounds without gain that end the search.
-MOST_ROUNDS, PATIENCE = 8, 3
-# Multiplications of a round: larger networks get fewer points.
-ROUND_WORK = 2**36
-# Numbers in the arrays of one block.
-MOST_NUMBERS = 2**23
+CLIMB_STEPS, MOVE_ROUNDS, DOUBLINGS, FEWEST = 60, 40, 3, 8
+# Rounds at most, and rounds without gain that end the search: of a handful of neurons, one round sees all patterns.
+MOST_ROUNDS, PATIENCE, HANDFUL = 8, 4, 8
+# Multiplications of a round, and of all: larger networks get fewer points. A step of a climb is six passes.
+ROUND_WORK, ALL_WORK, PASSES = 2**35, 2**38, 6
+# Numbers in the arrays of one block, and multiplications.
+MOST_NUMBERS, BLOCK_WORK = 2**23, 2**30
 # Networks that walks are for; starts of walks in a round, those from the best points and those beside them; numbers in
 # the linear programs of all rounds.
-MOST_NEURONS, MOST_INPUTS = 200, 24
+MOST_NEURONS, MOST_INPUTS = 320, 24
 WALKS, BEST_WALKS, BESIDE_WALKS = 120, 4, 24
 PROGRAM_NUMBERS = 6_000_000
+# Half widths of the boxes that rounds search in R^d, in units of the typical distance of a kink from the origin.
+REACHES = (2.0, math.inf, 8.0, 4.0)
+# What counts as a gain.
+WORTHWHILE = 1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,13 @@ class Ascent(AbstractLipschitzSolver):
             points.setflags(write=False)
             object.__setattr__(self, "starts", points)
 
+    def starting_at(self, points: FloatArray) -> Self:
+        return replace(self, starts=points)
+
+    def on_device(self, device: str) -> Self:
+        check_device(device)
+        return replace(self, device=device)
+
     def refuses(self, problem: LipschitzProblem) -> str | None:
         d = problem.network.input_dimension
         if self.starts is not None and self.starts.shape[1] != d:
@@ -104,9 +116,10 @@ class _Climb:
         self.method = method
         self.problem = problem
         self.rng = rng
-        self.deadline: Deadline = budget.start()
+        self.budget = budget
+        self.deadline = budget.start()
         self.best = BestPoints(problem, 2 * MOVED)
-        self.screened = self.rounds = 0
+        self.screened = self.rounds = self.work = 0
         n, d = sum(problem.network.widths), problem.network.input_dimension
         self.programs = PROGRAM_NUMBERS // (n * (d + 1) or 1)
         small = n <= MOST_NEURONS and d <= MOST_INPUTS
@@ -122,46 +135,62 @@ class _Climb:
             self.best.enter(domain.centre[None, :])
             self.best.prove(self.deadline, last=True)
             return True
-        search = SearchNetwork.of(network, domain, self.method.device)
-        without = 0
-        while self.rounds < MOST_ROUNDS and without < PATIENCE:
-            before = self.best.lengths[0] if len(self.best.lengths) else 0.0
-            self._round(search)
+        patience = 1 if sum(network.widths) <= HANDFUL else PATIENCE
+        search, without = None, 0
+        while self.rounds < MOST_ROUNDS and without < patience and self.work < ALL_WORK:
+            before = self.best.longest
+            where = self._part_of(domain)
+            if search is None or where is not domain:
+                search = SearchNetwork.of(network, where, self.method.device)
+            self._round(search, where)
             self.rounds += 1
-            if self.deadline.remaining <= self.best.slowest or self.screened >= self.most_screened:
+            if self._search_time().is_over or self.screened >= self.most_screened:
                 break
-            gained = len(self.best.lengths) and self.best.lengths[0] > before * (1 + 1e-6)
-            without = 0 if gained else without + 1
+            without = 0 if self.best.longest > before * WORTHWHILE else without + 1
         self.best.prove(self.deadline, last=True)
-        return not self.deadline.is_over and self.screened < self.most_screened
+        return not self._search_time().is_over and self.screened < self.most_screened
 
-    def _round(self, search: SearchNetwork) -> None:
+    def _part_of(self, domain: Domain) -> Domain:
+        """Where the next round searches: with biases, on boxes of several sizes before all of R^d.
+
+        Most kinks are near the origin, and steps in proportion to the distance from it pass over those.
+        """
+        network, reach = self.problem.network, REACHES[self.rounds % len(REACHES)]
+        if domain.is_bounded or network.is_homogeneous or math.isinf(reach):
+            return domain
+        return Box.around_origin(domain.dimension, reach * typical_distance(network))
+
+    def _round(self, search: SearchNetwork, where: Domain) -> None:
         rng, q = self.rng, self.problem.dual_p
-        size = min(
-            1.0, ROUND_WORK / (search.work * (SCREENED + 6 * CLIMBING * CLIMB_STEPS + MOVED * TRIES * MOVE_ROUNDS))
-        )
         n, d = sum(self.problem.network.widths), search.unit.size
+        climb_steps, move_rounds = min(CLIMB_STEPS, 6 * n), min(MOVE_ROUNDS, 6 * n)
+        wanted = 2 * SCREENED + PASSES * CLIMBING * climb_steps + 2 * MOVED * TRIES * move_rounds
+        size = min(1.0, ROUND_WORK / (search.work * wanted))
         screened = min(max(64, int(size * SCREENED)), 32 * n * d)
-        climbing = min(max(16, int(size * CLIMBING)), 8 * n)
-        u = self._screen(search, screened, climbing)
+        doubled = 2 ** min(self.rounds, DOUBLINGS)
+        climbing = max(FEWEST, min(int(size * CLIMBING), 8 * n) // doubled)
+        u = self._screen(search, where, screened, climbing)
         self.best.prove(self.deadline)
+        ends = []
         for towards, some in self._directions(search, u):
-            u, values = softened_climb(search, some, q, towards, CLIMB_STEPS, self._search_time())
+            u, values = softened_climb(search, some, q, towards, climb_steps * doubled, self._search_time())
+            self.work += search.work * PASSES * len(some) * climb_steps * doubled
             self._enter(search, u, values)
-            climbed = search.inputs(u)
+            ends.append(search.inputs(u))
         self.best.prove(self.deadline)
-        moved = max(2, int(size * MOVED))
+        moved = int(size * MOVED)
         if not len(self.best.points):
             return
-        u, values = moved_uphill(
-            search, search.coordinates(self.best.points[:moved]), q, TRIES, MOVE_ROUNDS, rng, self._search_time()
-        )
-        self._enter(search, u, values)
+        if moved:
+            u = search.coordinates(self.best.points[:moved])
+            self.work += search.work * 2 * moved * TRIES * move_rounds
+            u, values = moved_uphill(search, u, q, TRIES, move_rounds, rng, self._search_time())
+            self._enter(search, u, values)
         if self.walks is not None:
-            self._walk(self.walks, climbed)
+            self._walk(self.walks, where, np.concatenate(ends))
         self.best.prove(self.deadline)
 
-    def _walk(self, walks: FlipWalks, climbed: FloatArray) -> None:
+    def _walk(self, walks: FlipWalks, where: Domain, climbed: FloatArray) -> None:
         """From the best points, from points beside them, from where climbs ended, and from anywhere."""
         problem, rng = self.problem, self.rng
         best = self.best.points[:BEST_WALKS]
@@ -170,13 +199,13 @@ class _Climb:
         beside = problem.domain.nearest(beside + sizes * rng.standard_normal(beside.shape))
         others = [
             climbed[rng.permutation(len(climbed))],
-            start_points(problem.domain, len(climbed), problem.network, rng),
+            start_points(where, len(climbed), problem.network, rng),
         ]
         starts = np.concatenate([best, beside, np.stack(others, axis=1).reshape(-1, climbed.shape[1])])
         walks.left = self.programs // MOST_ROUNDS
         found = []
         d = best.shape[1]
-        for k, start in enumerate(starts[:WALKS]):
+        for k, start in enumerate(starts[: min(WALKS, 8 * sum(problem.network.widths))]):
             if walks.is_over:
                 break
             derivative = (k // 2) % (2 * d) - d if math.isinf(problem.dual_p) and k % 2 else None
@@ -185,13 +214,14 @@ class _Climb:
             self.best.enter(np.stack(found))
 
     def _search_time(self) -> Deadline:
-        return self.deadline
+        """What is left when a last proof has its time."""
+        return self.budget.within(max(0.0, self.deadline.remaining - 2 * self.best.slowest)).start()
 
-    def _screen(self, search: SearchNetwork, count: int, kept: int) -> AnyArray:
+    def _screen(self, search: SearchNetwork, where: Domain, count: int, kept: int) -> AnyArray:
         """The best of many starts, and some others: (kept, d) in units of the search."""
         problem, q = self.problem, self.problem.dual_p
         count = int(min(count, self.most_screened - self.screened))
-        block = max(1, MOST_NUMBERS // max(search.unit.size, *problem.network.widths))
+        block = 1 + min(MOST_NUMBERS // max(search.unit.size, *problem.network.widths), BLOCK_WORK // search.work)
         points: list[FloatArray] = []
         values: list[FloatArray] = []
         given = self.method.starts if self.method.starts is not None and self.rounds == 0 else search.centre[None, :]
@@ -202,7 +232,7 @@ class _Climb:
             if self.deadline.is_over and points:
                 break
             if not part.size:
-                part = start_points(problem.domain, min(block, left), problem.network, self.rng)
+                part = start_points(where, min(block, left), problem.network, self.rng)
                 left -= len(part)
                 self.screened += len(part)
             u = search.coordinates(part)
@@ -219,13 +249,22 @@ class _Climb:
 
     def _directions(self, search: SearchNetwork, u: AnyArray) -> list[tuple[Towards, AnyArray]]:
         """How each of the points is to climb."""
-        plain = [(towards_longer(search, self.problem.dual_p), u)]
-        if not math.isinf(self.problem.dual_p):
+        q = self.problem.dual_p
+        if q == 2:
+            return [(towards_longer(search, q), u)]
+        # The Euclidean length is smoother than others, and what is long in it is long.
+        plain = [(towards_longer(search, q), u[0::2]), (towards_longer(search, 2.0), u[1::2])]
+        if not math.isinf(q):
             return plain
         count, d = int(u.shape[0]), int(u.shape[1])
+        gradients = search.fetch(search.gradients([(z > 0) * 1.0 for z in search.pre_activations(u)]))
+        largest = np.abs(gradients).argmax(axis=1)
+        signs = np.where(gradients[np.arange(count), largest] < 0, -1.0, 1.0)
+        if 2 * d <= 4 * count:  # few enough to give each its turn
+            turns = (np.arange(count) + self.rounds * count) % (2 * d)
+            largest, signs = turns // 2, 1.0 - 2.0 * (turns % 2)
         axes = np.zeros((count, d))
-        chosen = (np.arange(count) + self.rounds * count) % (2 * d)
-        axes[np.arange(count), chosen // 2] = 1.0 - 2.0 * (chosen % 2)
+        axes[np.arange(count), largest] = signs
         return [*plain, (towards_axes(search.put(axes)), u)]
 
     def _enter(self, search: SearchNetwork, u: AnyArray, values: AnyArray) -> None:

@@ -19,8 +19,6 @@ __all__ = ["BestPoints"]
 SAME = 1e-9
 # Points that are tried before the longest gradient is given up: the first may lie too near to a kink.
 TRIES = 8
-# A proof in float64 is worth its time from so much more length on.
-WORTHWHILE = 1 + 1e-9
 
 
 @dataclass(slots=True)
@@ -44,9 +42,13 @@ class BestPoints:
         self.points = np.zeros((0, self.problem.network.input_dimension))
         self.lengths = np.zeros(0)
 
-    def enter(self, points: FloatArray) -> bool:
-        """Take the best of these points (count, d) in; whether the longest gradient got longer."""
-        before = self.lengths[0] if len(self.lengths) else 0.0
+    @property
+    def longest(self) -> float:
+        """The length of the longest gradient, in float64; 0 before any."""
+        return float(self.lengths[0]) if len(self.lengths) else 0.0
+
+    def enter(self, points: FloatArray) -> None:
+        """Take the best of these points (count, d) in."""
         inside = points[self.problem.domain.strictly_contains(points)]
         if len(inside):
             lengths = vector_norm(gradients_at(self.problem.network, inside), self.problem.dual_p)
@@ -58,7 +60,6 @@ class BestPoints:
             kept = order[new][: self.most]
             self.points = np.concatenate([self.points, inside])[kept]
             self.lengths = everything[kept]
-        return len(self.lengths) > 0 and bool(self.lengths[0] > before * WORTHWHILE)
 
     def prove(self, deadline: Deadline, *, last: bool = False) -> None:
         """Prove the longest gradient that can be proved, if it is longer than what is proved.

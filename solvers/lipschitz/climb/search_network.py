@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.errors import InputError
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Domain
 
@@ -28,6 +29,8 @@ Towards: TypeAlias = Callable[[AnyArray], AnyArray]
 MANY_WEIGHTS, LARGEST = 100_000, 1e30
 # How far inside the cube the points stay: float32 still tells them from its faces.
 INSIDE = 1 - 1e-6
+# How far out points of R^d may be, in units of the typical distance of a kink.
+FARTHEST = 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,14 +117,13 @@ class SearchNetwork:
         return self.placed(self.put((points - self.centre) / self.unit))
 
     def placed(self, u: AnyArray) -> AnyArray:
-        """The points moved strictly inside the cube, or on rays to the length that starts have."""
+        """The points moved strictly inside the cube; on R^d not too far out, on rays to one distance."""
         if self.bounded:
             return self.xp.clip(u, -INSIDE, INSIDE)
+        sizes = self.xp.sqrt((u * u).mean(1))[:, None]
         if self.rays:
-            d = int(u.shape[1])
-            sizes = self.xp.sqrt((u * u).sum(1))[:, None] / d**0.5
             return u / self.xp.where(sizes > 0, sizes, 1.0)
-        return u
+        return u / self.xp.where(sizes > FARTHEST, sizes / FARTHEST, 1.0)
 
     def pre_activations(self, u: AnyArray) -> list[AnyArray]:
         """(count, n_l) of every hidden layer."""
@@ -210,4 +212,8 @@ def _placing(device: str, precision: str) -> tuple[Any, Callable[[AnyArray], Any
         return np, lambda values: np.asarray(values, dtype=precision)
     import torch
 
+    try:
+        torch.zeros(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     return torch, lambda values: torch.asarray(values, dtype=getattr(torch, precision), device=device)

@@ -13,7 +13,7 @@ __all__ = ["softened_climb", "towards_axes", "towards_longer"]
 
 # Temperatures and lengths of steps, both falling geometrically.
 HOT, COLD = 1.0, 0.03
-LONG, SHORT = 0.3, 0.01
+LONG, SHORT = 0.6, 0.05
 # Of the direction of the step before.
 MOMENTUM = 0.7
 # Exponents above are too close to a single coordinate for a climb to see others grow.

@@ -35,6 +35,10 @@ def files(tmp_path: Path) -> Path:
     np.savez(tmp_path / "nan_data.npz", X=points * np.nan, y=[0, 0, 1, 1])
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "point.txt").write_text("1 2 3")
+    np.save(tmp_path / "points.npy", points)
+    np.save(tmp_path / "three.npy", np.ones((4, 3)))
+    np.save(tmp_path / "nan.npy", points * np.nan)
+    (tmp_path / "words.csv").write_text("a,b\n1,2\n")
     (tmp_path / "broken.toml").write_text("[study\n")
     (tmp_path / "file").write_text("a file, no folder")
     return tmp_path
@@ -56,7 +60,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     ),
     "a device for a method without one": (
         lambda f: ["lipschitz", str(f / "good.npz"), "--device", "cuda"],
-        "--method semidefinite and vertex-enumeration",
+        "--method semidefinite, ascent and vertex-enumeration",
     ),
     "empty box": (lambda f: ["lipschitz", str(f / "good.npz"), "--box", "1", "-1"], "box is empty"),
     "two domains": (lambda f: ["lipschitz", str(f / "good.npz"), "--global", "--box", "-1", "1"], "exclude"),
@@ -67,6 +71,34 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "negative radius": (
         lambda f: ["lipschitz", str(f / "good.npz"), "--center", str(f / "point.txt"), "--radius", "-1"],
         "--center",
+    ),
+    "no file of starts": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "ascent", "--starts", str(f / "absent.npy")],
+        "absent.npy",
+    ),
+    "starts that are a table of text": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "ascent", "--starts", str(f / "words.csv")],
+        "words.csv",
+    ),
+    "starts without x": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "ascent", "--starts", str(f / "one_class.npz")],
+        "no array x",
+    ),
+    "starts of another dimension": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "ascent", "--starts", str(f / "three.npy")],
+        "2 numbers",
+    ),
+    "starts of another kind": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "ascent", "--starts", str(f / "point.txt")],
+        ".npy, .csv or .npz",
+    ),
+    "NaN starts": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "ascent", "--starts", str(f / "nan.npy")],
+        "finite",
+    ),
+    "a method without starts": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--method", "norm-product", "--starts", str(f / "points.npy")],
+        "norm-product",
     ),
     "unknown method": (lambda f: ["lipschitz", str(f / "good.npz"), "--method", "vertex-enum"], "did you mean"),
     "many outputs, none chosen": (lambda f: ["lipschitz", str(f / "two.npz")], "--output"),
