@@ -62,6 +62,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         lambda f: ["lipschitz", str(f / "good.npz"), "--device", "cuda"],
         "--method semidefinite, ascent and vertex-enumeration",
     ),
+    "a device on a cluster": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--executor", "ray", "--device", "cuda"],
+        "--executor local",
+    ),
     "empty box": (lambda f: ["lipschitz", str(f / "good.npz"), "--box", "1", "-1"], "box is empty"),
     "two domains": (lambda f: ["lipschitz", str(f / "good.npz"), "--global", "--box", "-1", "1"], "exclude"),
     "centre of another dimension": (
