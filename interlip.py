@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from solvers import load_network as load_network
     from solvers import load_threshold_network as load_threshold_network
     from solvers import save_threshold_network as save_threshold_network
+    from solvers.interpolation.class_cover import Centres, Masks
     from solvers.problems.domains import Domain
 
     Exponents: TypeAlias = list[float] | list[float | str] | tuple[float | str, ...] | NDArray[Any]
@@ -249,6 +250,8 @@ def interpolate(
     probability: float = 0.95,
     max_width: int = 2**15,
     seed: int = 0,
+    centres: Centres = "greedy",
+    masks: Masks = "point",
 ) -> InterpolatingClassifier | InterpolatingConvClassifier:
     """Construct a threshold network that gives every row of X its label, and check it on every row.
 
@@ -264,6 +267,9 @@ def interpolate(
         probability: wanted chance that one construction interpolates, for a search.
         max_width: the widest first layer that a search tries.
         seed: of the construction.
+        centres: of second-layer neurons: "random" order as in the theorem, "greedy", or "minimal", as few as a program
+            finds.
+        masks: "point", or "cluster" for far fewer neurons, which answer less well on points that were not fitted.
     Returns:
         A fitted scikit-learn classifier: `predict`, `score`, the network itself as `network_`, and whether it fits
         every row as `interpolates_`.
@@ -283,7 +289,10 @@ def interpolate(
 
     if shape is None and kernel is not None:
         raise InputError("a kernel is for the convolutional network: give the shape (C, H, W) of a point too")
+    if shape is not None and masks != "point":
+        raise InputError("cluster masks are for the fully connected network: leave the shape out")
     settings: dict[str, Any] = {
+        "centres": centres,
         "width": width,
         "max_bias": max_bias,
         "minus": minus,
@@ -293,7 +302,7 @@ def interpolate(
         "random_state": seed,
     }
     if shape is None:
-        return InterpolatingClassifier(**settings).fit(X, y)
+        return InterpolatingClassifier(masks=masks, **settings).fit(X, y)
     return InterpolatingConvClassifier(shape=shape, kernel=kernel, **settings).fit(X, y)
 
 

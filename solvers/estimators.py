@@ -34,6 +34,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator
+from solvers.interpolation.class_cover import Centres, Masks
 from solvers.interpolation.convolutional import Convolutional
 from solvers.interpolation.fully_connected import FullyConnected
 from solvers.interpolation.width_search import Restart, SearchState, WidthSearch
@@ -74,7 +75,9 @@ class _AbstractInterpolating(ClassifierMixin, BaseEstimator, abc.ABC):  # type: 
         max_width: int = 2**15,
         random_state: Any = None,
         device: str = "cpu",
+        centres: Centres = "greedy",
     ) -> None:
+        self.centres = centres
         self.width = width
         self.max_bias = max_bias
         self.minus = minus
@@ -208,6 +211,8 @@ class InterpolatingClassifier(_AbstractInterpolating):
     """The two-layer threshold network of [DFG24, Algorithm 2], fitted to every training point.
 
     Parameters:
+        centres: of second-layer neurons: random order as in the theorem, greedy, or minimal: as few as a program finds.
+        masks: point, or cluster: far fewer neurons, which answer less well on points that were not fitted.
         width: n, neurons of the first layer; when None the least one that interpolates with `probability` is searched.
         max_bias: lambda, the range of first-layer biases for points scaled to max ||x||_2 = 1; when None 0.5, and in a
             search the best of several.
@@ -232,8 +237,35 @@ class InterpolatingClassifier(_AbstractInterpolating):
         (1.0, True)
     """
 
+    def __init__(
+        self,
+        width: int | None = None,
+        max_bias: float | None = None,
+        *,
+        minus: object = None,
+        restarts: int = 10,
+        probability: float = 0.95,
+        max_width: int = 2**15,
+        random_state: Any = None,
+        device: str = "cpu",
+        centres: Centres = "greedy",
+        masks: Masks = "point",
+    ) -> None:
+        super().__init__(
+            width,
+            max_bias,
+            minus=minus,
+            restarts=restarts,
+            probability=probability,
+            max_width=max_width,
+            random_state=random_state,
+            device=device,
+            centres=centres,
+        )
+        self.masks = masks
+
     def _construction(self, dimension: int) -> tuple[str, dict[str, Any]]:
-        return FullyConnected.name, {}
+        return FullyConnected.name, {"centres": self.centres, "masks": self.masks}
 
 
 class InterpolatingConvClassifier(_AbstractInterpolating):
@@ -246,7 +278,8 @@ class InterpolatingConvClassifier(_AbstractInterpolating):
         shape: (C, H, W) of a point, H = 1 for signals; (1, 1, d), a signal of d numbers, when None.
         kernel: k or (kh, kw), size of the first layer's kernels; the full (H, W) when None.
         width: n, filters of the first layer; when None the least number that interpolates with `probability`.
-        max_bias, minus, restarts, probability, max_width, random_state, device: as of `InterpolatingClassifier`.
+        max_bias, minus, restarts, probability, max_width, random_state, device, centres: as of
+            `InterpolatingClassifier`.
 
     Attributes:
         Those of `InterpolatingClassifier`; network_ is a `ConvThresholdNetwork`.
@@ -272,6 +305,7 @@ class InterpolatingConvClassifier(_AbstractInterpolating):
         max_width: int = 2**15,
         random_state: Any = None,
         device: str = "cpu",
+        centres: Centres = "greedy",
     ) -> None:
         super().__init__(
             width,
@@ -282,13 +316,14 @@ class InterpolatingConvClassifier(_AbstractInterpolating):
             max_width=max_width,
             random_state=random_state,
             device=device,
+            centres=centres,
         )
         self.shape = shape
         self.kernel = kernel
 
     def _construction(self, dimension: int) -> tuple[str, dict[str, Any]]:
         shape = (1, 1, dimension) if self.shape is None else self.shape
-        return Convolutional.name, {"shape": shape, "kernel": self.kernel}
+        return Convolutional.name, {"shape": shape, "kernel": self.kernel, "centres": self.centres}
 
 
 def _radius(points: FloatArray) -> float:

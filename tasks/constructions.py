@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from solvers.interpolation._base import AbstractInterpolator
 from solvers.interpolation.convolutional import Convolutional
@@ -53,6 +53,12 @@ class ConstructionChoice:
         """
         return interpolator_named(self.name, width, max_bias, minus=self.minus, device=device, **self.options)
 
+    def searching(self) -> ConstructionChoice:
+        """What a search tries: greedy centres for minimal ones, which cover the same points of the same draw."""
+        if self.options.get("centres") != "minimal":
+            return self
+        return replace(self, options={**self.options, "centres": "greedy"})
+
     def check(self, problem: InterpolationProblem) -> None:
         """Raise InputError when no restart could ever succeed: shape, covered class, classes equal but for a shift."""
         self.interpolator(1, 0.0).check(problem)
@@ -99,5 +105,5 @@ def compute_restart(
     problem: InterpolationProblem, choice: ConstructionChoice, restart: Restart, source: tuple[str, int]
 ) -> RestartOutcome:
     """One restart without its network."""
-    found = restart_interpolant(problem, choice, restart, source)
+    found = restart_interpolant(problem, choice.searching(), restart, source)
     return RestartOutcome(found.interpolates, found.network.parameters, found.stats["wall_seconds"])

@@ -40,6 +40,10 @@ def interpolate(request: InterpolationRequest) -> None:
     images (a square number of inputs, 16 or more, or --shape) and signals (--shape) the points that the neurons were
     made from, per class.
 
+    --centres greedy takes the points as centres of second-layer neurons that cover most; minimal as few as a program
+    finds, and says how many any choice needs at least; random draws them as the theorem does. --masks cluster lets
+    neurons grow over as many points as they can without firing on other classes: far fewer, with smaller margins.
+
     --activation relu takes ReLU neurons in both hidden layers. The network's one output is positive on the covered
     class (with more than two classes: one output for each); --relu-file keeps it, made to take the points as they are.
 
@@ -123,6 +127,7 @@ def _search(
             "interpolates": None,
             "first_layer_width": None,
             "second_layer_width": None,
+            "second_layer_at_least": None,
             "second_layer_widths": None,
             "parameters": None,
             "misclassified": None,
@@ -161,6 +166,8 @@ def _show(answer: Interpolant, problem: InterpolationProblem) -> None:
     print(f"points missed         {len(answer.missed)} of {answer.points}")
     print(f"first-layer width     {network.first_layer_width}")
     print(f"second-layer width    {network.second_layer_width} ({widths} per covered class)")
+    if answer.at_least is not None:
+        print(f"                      at least {answer.at_least} for these candidates, by whatever choice")
     share, (samples, dimension) = network.parameters / problem.points.size, problem.points.shape
     size = f"{share:.3g} times samples x dimension = {samples} x {dimension}"
     print(f"parameters            {network.parameters} ({size})")

@@ -50,6 +50,14 @@ class InterpolationRequest:
     activation: Annotated[
         str | None, typer.Option(metavar="SIGMA", help="threshold, or relu: a network with a Lipschitz constant.")
     ] = None
+    centres: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="Of second-layer neurons: random, greedy or minimal (with a bound). [greedy]"),
+    ] = None
+    masks: Annotated[
+        str | None,
+        typer.Option(metavar="OF", help="point, or cluster: far fewer neurons with smaller margins. [point]"),
+    ] = None
     probability: Annotated[
         float | None, typer.Option(help="Search: wanted chance that one construction interpolates. [0.95]")
     ] = None
@@ -203,6 +211,11 @@ class InterpolationRequest:
             raise InputError(f"--activation relu is for the fully connected network: leave {away} out")
         if self.activation is not None and "activation" in taken:
             options["activation"] = self.activation
+        for option, value, usual in (("centres", self.centres, "greedy"), ("masks", self.masks, None)):
+            if value is not None and option not in taken:
+                raise InputError(f"the {name} construction has no choice of {option}: leave --{option} out")
+            if option in taken and (value or usual) is not None:
+                options[option] = value or usual
         chosen = ConstructionChoice(name, options)
         chosen.interpolator(1, 0.0)
         return chosen

@@ -12,7 +12,7 @@ from cluster.execution.ray_actors import AbstractWorker, RayCalls, end_actors, s
 from cluster.execution.ray_runtime import cluster_workers, connect, disconnect
 from cluster.execution.worker import pin_threads
 from solvers.bits.features import Words
-from solvers.interpolation.threshold_layer import ClassTask, Covered, cover_class
+from solvers.interpolation.class_cover import ClassTask, Covered, cover_task
 
 __all__ = ["ClassPool"]
 
@@ -25,7 +25,7 @@ class _Worker(AbstractWorker):
 
     def run(self, blocks: Words, valid: Words, task: ClassTask) -> Covered:
         """One class. The features come from shared memory, read-only: compiled code wants its own copy."""
-        return cover_class(np.array(blocks), task.first, task.last, valid, task.order)
+        return cover_task(np.array(blocks), valid, task)
 
 
 class ClassPool:
@@ -40,7 +40,7 @@ class ClassPool:
         self._workers, self._address = workers, address
 
     def cover(self, blocks: Words, valid: Words, tasks: Sequence[ClassTask]) -> list[Covered]:
-        """`cover_class` of every task, the largest classes first; results in the order of the tasks.
+        """`cover_task` of every task, the largest classes first; results in the order of the tasks.
 
         Raises:
             InputError: no cluster answers, or it has fewer CPUs than workers.

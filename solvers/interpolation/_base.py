@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError, SoundnessError
-from solvers.interpolation.threshold_layer import Deal
+from solvers.interpolation.class_cover import Deal
 from solvers.networks.detectors import BuiltNetwork
 from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
@@ -53,11 +53,13 @@ class Construction:
         network: with one detector per covered class.
         centres: per detector the rows x* its neurons were made from, in order of acceptance.
         stats: seconds of the parts, candidates looked at.
+        at_least: how many neurons any choice among the candidates has, where that is known.
     """
 
     network: BuiltNetwork
     centres: tuple[NDArray[np.int64], ...]
     stats: Mapping[str, float]
+    at_least: int | None = None
 
 
 class AbstractInterpolator(abc.ABC):
@@ -122,13 +124,14 @@ class AbstractInterpolator(abc.ABC):
         built = self._solve(problem, rng)
         network = built.network
         for width, centres, k in zip(network.second_layer_widths, built.centres, network.detector_classes, strict=True):
-            if len(centres) != width or len(np.unique(centres)) != width or (problem.labels[centres] != k).any():
+            if len(centres) != width or (problem.labels[centres] != k).any():
                 raise SoundnessError(f"{self.name}: the neurons of class {k} do not come from points of their own")
         constructed = time.perf_counter()
         missed = np.flatnonzero(network.predict(problem.points, self.device, self.threads) != problem.labels)
         finished = time.perf_counter()
         seconds = {"evaluation_seconds": finished - constructed, "wall_seconds": finished - started}
-        return Interpolant(network, missed, built.centres, len(problem.labels), {**built.stats, **seconds})
+        stats = {**built.stats, **seconds}
+        return Interpolant(network, missed, built.centres, len(problem.labels), stats, built.at_least)
 
     @abc.abstractmethod
     def _solve(self, problem: InterpolationProblem, rng: np.random.Generator) -> Construction: ...

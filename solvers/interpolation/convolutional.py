@@ -13,7 +13,8 @@ from solvers.bits.images import as_images, check_shape
 from solvers.bits.maps import packed_features
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
-from solvers.interpolation.orbit_layer import build_second_layer
+from solvers.interpolation.class_cover import Centres, check_centres
+from solvers.interpolation.orbit_layer import build_second_layer, choose_second_layer
 from solvers.networks.conv_threshold import ConvThresholdNetwork
 from solvers.problems.orbits import find_orbits, refuse_translated_classes
 from solvers.problems.questions import InterpolationProblem
@@ -37,6 +38,8 @@ class Convolutional(AbstractInterpolator):
         minus: for two classes, the label of the covered class "-"; the last one in sorted order when left out.
         method: how the products over all translations are counted; the quicker way when left out, same network.
         device: torch device for the evaluation.
+        centres: in random order, greedily the one that covers most, or as few as a program finds.
+        seconds: for the programs of all classes of minimal centres.
     Source: the translation-invariant variant of [DFG24, Algorithm 2] in [FinkeThesis].
     """
 
@@ -47,13 +50,16 @@ class Convolutional(AbstractInterpolator):
     minus: object = None
     method: Method | None = None
     device: str = "cpu"
+    centres: Centres = "random"
+    seconds: float = 60.0
     name: ClassVar[str] = "convolutional"
     summary: ClassVar[str] = "random filters, second layer by covering orbits under translation; translation-invariant"
-    options: ClassVar[tuple[str, ...]] = ("shape", "kernel")
+    options: ClassVar[tuple[str, ...]] = ("shape", "kernel", "centres")
 
     def __post_init__(self) -> None:
         check_first_layer(self.width, self.max_bias)
         check_shape(self.shape)
+        check_centres(self.centres)
         height, width = self.kernel_size
         if not (1 <= height <= self.shape[1] and 1 <= width <= self.shape[2]):
             raise InputError(
@@ -92,19 +98,25 @@ class Convolutional(AbstractInterpolator):
         maps = packed_features(images[representatives], filters, biases)
         featured = time.perf_counter()
         labels = problem.labels[representatives]
-        masks, thresholds, centres, drawn, uncovered = [], [], [], 0, 0
+        masks, thresholds, centres, drawn, uncovered, at_least = [], [], [], 0, 0, 0
         for k in detectors:
             order = rng.permutation(np.flatnonzero(problem.labels == k))
             # A translate of a candidate has its products, so the first one drawn stands for its orbit.
             candidates, place = np.unique(orbit[order], return_index=True)
             in_order = np.argsort(place)
             first_drawn = dict(zip(candidates.tolist(), order[place].tolist(), strict=True))
-            layer = build_second_layer(maps, candidates[in_order], np.flatnonzero(labels != k), self.method)
+            others = np.flatnonzero(labels != k)
+            if self.centres == "random":
+                layer = build_second_layer(maps, candidates[in_order], others, self.method)
+            else:
+                seconds, least = self.seconds / len(detectors), self.centres == "minimal"
+                layer = choose_second_layer(maps, candidates, others, least, seconds, self.method)
             rows = np.array([first_drawn[centre] for centre in layer.centres.tolist()], dtype=np.int64)
             masks.append(complement_maps(packed_features(images[rows], filters, biases)))
             thresholds.append(layer.thresholds)
             centres.append(rows)
             drawn += layer.drawn
+            at_least += layer.at_least
             uncovered += len(layer.missed)
         covered = time.perf_counter()
         network = ConvThresholdNetwork(
@@ -118,4 +130,4 @@ class Convolutional(AbstractInterpolator):
             "feature_seconds": featured - grouped,
             "cover_seconds": covered - featured,
         }
-        return Construction(network, tuple(centres), stats)
+        return Construction(network, tuple(centres), stats, at_least if self.centres == "minimal" else None)

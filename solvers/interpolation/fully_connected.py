@@ -12,7 +12,6 @@ from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.threads import allowed_threads, spread
 from solvers.bits.features import (
     block_rows,
-    block_words,
     feature_blocks,
     informative_order,
     pack_bits,
@@ -22,8 +21,8 @@ from solvers.bits.features import (
 from solvers.bits.instructions import LANES
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator, Construction, check_first_layer, detected_classes
-from solvers.interpolation.relu_layer import cover_with_relu, relu_features
-from solvers.interpolation.threshold_layer import ClassTask, Deal, cover_class
+from solvers.interpolation.class_cover import Centres, ClassTask, Deal, Masks, check_centres, cover_task
+from solvers.interpolation.relu_layer import choose_with_relu, cover_with_relu, relu_features
 from solvers.networks.relu_classifier import ReluClassifier
 from solvers.networks.threshold import ThresholdNetwork
 from solvers.problems.questions import InterpolationProblem
@@ -46,7 +45,11 @@ class FullyConnected(AbstractInterpolator):
         threads: that share one construction; when left out one for small data, else as many as torch may use, which
             workers set to their number of CPUs. The network is the same for all.
         deal: covers the classes elsewhere: given the features, the mask of all of them and a task for each class, what
-            `cover_class` gives for each.
+            `cover_task` gives for each.
+        centres: in random order as in the theorem, greedily the one that covers most, or as few as a program finds.
+        masks: of threshold neurons that greedy or minimal centres make: a point's, or that of a cluster around it.
+        seconds: for the programs of all classes of minimal centres; where they suffice the network is the same on
+            every machine.
     Source: [DFG24, Algorithm 2].
     """
 
@@ -57,9 +60,12 @@ class FullyConnected(AbstractInterpolator):
     threads: int | None = None
     activation: Activation = "threshold"
     deal: Deal | None = None
+    centres: Centres = "random"
+    masks: Masks = "point"
+    seconds: float = 60.0
     name: ClassVar[str] = "fully-connected"
     summary: ClassVar[str] = "random first layer, second layer by covering one class after the other"
-    options: ClassVar[tuple[str, ...]] = ("activation",)
+    options: ClassVar[tuple[str, ...]] = ("activation", "centres", "masks")
 
     def __post_init__(self) -> None:
         check_first_layer(self.width, self.max_bias)
@@ -67,10 +73,13 @@ class FullyConnected(AbstractInterpolator):
             raise InputError(f"a construction needs at least one thread, got {self.threads}")
         if self.activation not in get_args(Activation):
             raise InputError(f"the activation must be {' or '.join(get_args(Activation))}, got {self.activation!r}")
+        check_centres(self.centres, self.masks)
+        if self.masks == "cluster" and self.activation == "relu":
+            raise InputError("cluster masks are for threshold neurons: ReLU neurons take point masks")
 
     @property
     def drawn_for(self) -> tuple[object, ...]:
-        """The activation asks another question of the same draws."""
+        """The activation and the choice of centres ask another question of the same draws."""
         # No shape and no kernel: the content that the streams of this construction derive from since there is a search.
         return None, None
 
@@ -97,31 +106,34 @@ class FullyConnected(AbstractInterpolator):
                 int(starts[k]),
                 int(starts[k + 1]),
                 int(starts[k]) * LANES + rng.permutation(int((problem.labels == k).sum())),
+                self.centres,
+                self.masks,
+                self.seconds / len(detectors),
             )
             for k in detectors
         ]
         if self.deal is not None:
             covered = self.deal(blocks, valid_bits(n), tasks)
         else:
-            # Classes are independent; a lone one shares its passes instead.
-            alone = threads if len(tasks) == 1 else 1
-            covered = spread(lambda task: cover_class(blocks, task.first, task.last, valid_bits(n), task.order, alone),
-                             tasks, threads)  # fmt: skip
-        masks, thresholds, centres, candidates = [], [], [], 0
-        for chosen, least, tried in covered:
-            bits = np.empty((len(chosen), n), dtype=np.bool_)
-            bits[:, features] = ~unpack_words(block_words(blocks, chosen), n)
+            # Classes are independent; a lone one shares its passes instead, and programs are solved one by one.
+            at_once = 1 if len(tasks) == 1 or self.centres == "minimal" else threads
+            within = threads if at_once == 1 else 1
+            covered = spread(lambda task: cover_task(blocks, valid_bits(n), task, within), tasks, at_once)
+        masks, centres = [], []
+        for found in covered:
+            bits = np.empty((len(found.places), n), dtype=np.bool_)
+            bits[:, features] = unpack_words(found.masks, n)
             masks.append(pack_bits(bits))
-            thresholds.append(least)
-            centres.append(rows[chosen])
-            candidates += tried
+            centres.append(rows[found.places])
+        thresholds = [found.thresholds for found in covered]
         stats = {
-            "candidates": float(candidates),
+            "candidates": float(sum(found.tried for found in covered)),
             "feature_seconds": featured - started,
             "cover_seconds": time.perf_counter() - featured,
         }
         network = ThresholdNetwork(weights, biases, tuple(masks), tuple(thresholds), detectors, problem.classes)
-        return Construction(network, tuple(centres), stats)
+        at_least = sum(found.at_least for found in covered) if self.centres == "minimal" else None
+        return Construction(network, tuple(centres), stats, at_least)
 
     def _relu(
         self, problem: InterpolationProblem, weights: FloatArray, biases: FloatArray, rng: np.random.Generator
@@ -135,7 +147,12 @@ class FullyConnected(AbstractInterpolator):
         for k in detectors:
             mine = problem.labels == k
             order = rng.permutation(int(mine.sum())).tolist()
-            found.append(cover_with_relu(features, slack, np.flatnonzero(mine), np.flatnonzero(~mine), order))
+            sides = np.flatnonzero(mine), np.flatnonzero(~mine)
+            if self.centres == "random":
+                found.append(cover_with_relu(features, slack, *sides, order))
+            else:
+                seconds = self.seconds / len(detectors)
+                found.append(choose_with_relu(features, slack, *sides, self.centres == "minimal", seconds))
         stats = {
             "candidates": float(sum(detector.tried for detector in found)),
             "feature_seconds": featured - started,
@@ -150,4 +167,5 @@ class FullyConnected(AbstractInterpolator):
             detectors,
             problem.classes,
         )
-        return Construction(network, tuple(detector.centres for detector in found), stats)
+        at_least = sum(detector.at_least for detector in found) if self.centres == "minimal" else None
+        return Construction(network, tuple(detector.centres for detector in found), stats, at_least)

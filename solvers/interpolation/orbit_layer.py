@@ -17,12 +17,17 @@ from solvers.bits.correlations import (
     faster_method,
     least_products,
 )
+from solvers.bits.features import pack_bits, unpack_words
 from solvers.bits.firing import Whole
+from solvers.bits.instructions import LANES
 from solvers.bits.maps import PackedMaps
+from solvers.interpolation.least_cover import choose_rows
 
-__all__ = ["SecondLayer", "build_second_layer"]
+__all__ = ["SecondLayer", "build_second_layer", "choose_second_layer"]
 
 FIRST_BATCH = 8
+# Candidates whose products with all others are held at once.
+TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,12 +39,14 @@ class SecondLayer:
         thresholds: m of each neuron, at least 1.
         missed: rows of the class that no neuron covers, increasing.
         drawn: candidates that were tried, those with m = 0 included.
+        at_least: no choice among all candidates has fewer neurons; 0 where nothing is known.
     """
 
     centres: Whole
     thresholds: Whole
     missed: Whole
     drawn: int
+    at_least: int = 0
 
 
 def build_second_layer(maps: PackedMaps, candidates: Whole, others: Whole, method: Method | None = None) -> SecondLayer:
@@ -68,6 +75,29 @@ def build_second_layer(maps: PackedMaps, candidates: Whole, others: Whole, metho
                 del open_rows[row]
     missed = np.array(sorted(open_rows), dtype=np.int64)
     return SecondLayer(np.array(centres, np.int64), np.array(thresholds, np.int64), missed, drawn)
+
+
+def choose_second_layer(
+    maps: PackedMaps, candidates: Whole, others: Whole, least: bool, seconds: float, method: Method | None = None
+) -> SecondLayer:
+    """The same with neurons chosen from those of all candidates: greedily, or as few as a program finds.
+
+    Args:
+        candidates: in any order; ties go to the lower row.
+        least: solve a program. seconds: for it.
+    """
+    chosen = method or faster_method(maps.filters, maps.height, maps.width, len(candidates))
+    rows = np.sort(candidates)
+    thresholds = np.empty(len(rows), np.int64)
+    covers = np.empty((len(rows), -(-len(rows) // LANES)), np.uint64)
+    for start in range(0, len(rows), TOGETHER):
+        part = slice(start, start + TOGETHER)
+        masks = complement_maps(maps.take(rows[part]))
+        thresholds[part] = least_products(masks, maps.take(others), chosen).min(axis=1)
+        covers[part] = pack_bits(least_products(masks, maps.take(rows), chosen) < thresholds[part, None])
+    taken, at_least = choose_rows(covers, least, seconds)
+    covered = unpack_words(covers[taken], len(rows)).any(axis=0)
+    return SecondLayer(rows[taken], thresholds[taken], rows[~covered], len(rows), at_least)
 
 
 _Trials = Iterator[tuple[int, int, Whole]]

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.arithmetic.rounding import UNIT_ROUNDOFF
+from solvers.bits.features import pack_bits
+from solvers.bits.instructions import LANES
 from solvers.errors import InputError
+from solvers.interpolation.least_cover import choose_rows
 
-__all__ = ["ReluDetector", "cover_with_relu", "relu_features"]
+__all__ = ["ReluDetector", "choose_with_relu", "cover_with_relu", "relu_features"]
 
 # 2 GB of features; the threshold construction holds bits instead.
 MOST_FEATURES = 2**28
+# Centres whose products are held at once.
+TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +36,7 @@ class ReluDetector:
         centres: rows x* of the neurons in order of acceptance. masks: u, (M, n). thresholds: m, (M,).
         offset: c, half the least score sum over the points of the class that a neuron covers; 1 without neurons.
         tried: candidates that were tried, those with m = 0 included.
+        at_least: no choice among all points has fewer neurons; 0 where nothing is known.
     """
 
     centres: NDArray[np.int64]
@@ -38,6 +44,7 @@ class ReluDetector:
     thresholds: FloatArray
     offset: float
     tried: int
+    at_least: int = 0
 
 
 def relu_features(points: FloatArray, weights: FloatArray, biases: FloatArray) -> tuple[FloatArray, float]:
@@ -72,29 +79,68 @@ def cover_with_relu(
     minus, plus = features[own], features[others]
     alive = np.ones(len(own), dtype=np.bool_)
     sums = np.zeros(len(own))
-    centres, masks, thresholds, tried = [], [], [], 0
+    centres, thresholds, tried = [], [], 0
     for star in order:
         if not alive[star]:
             continue
         alive[star] = False
         tried += 1
-        mask = minus[star] == 0
-        u = mask.astype(np.float64)
+        u = (minus[star] == 0).astype(np.float64)
         m = float((plus @ u).min()) - 2 * slack
         if m <= 2 * slack:
             continue
-        active = m - minus @ u
-        # What rounding could let sleep is not covered.
-        covered = active > 2 * slack
-        sums += np.where(covered, active, 0.0)
-        alive &= ~covered
+        active = _active(m, minus @ u, slack)
+        sums += active
+        alive &= active == 0
         centres.append(star)
-        masks.append(mask)
         thresholds.append(m)
-    return ReluDetector(
-        own[np.array(centres, dtype=np.int64)],
-        np.array(masks, dtype=np.bool_).reshape(len(masks), features.shape[1]),
-        np.array(thresholds, dtype=np.float64),
-        float(sums[sums > 0].min()) / 2 if (sums > 0).any() else 1.0,
-        tried,
-    )
+    return _detector(own, np.array(centres, dtype=np.int64), minus, np.array(thresholds), sums, tried)
+
+
+def choose_with_relu(
+    features: FloatArray,
+    slack: float,
+    own: NDArray[np.int64],
+    others: NDArray[np.int64],
+    least: bool,
+    seconds: float,
+) -> ReluDetector:
+    """The same with centres chosen from all points of the class: greedily, or with `least` as few as a program finds.
+
+    Args:
+        seconds: for the program.
+    """
+    minus, plus = features[own], features[others]
+    thresholds = np.empty(len(own))
+    covers = np.empty((len(own), -(-len(own) // LANES)), dtype=np.uint64)
+    for start in range(0, len(own), TOGETHER):
+        part = slice(start, start + TOGETHER)
+        masks = (minus[part] == 0).astype(np.float64).T
+        thresholds[part] = (plus @ masks).min(axis=0) - 2 * slack
+        active = _active(thresholds[part, None], (minus @ masks).T, slack)
+        covers[part] = pack_bits((active > 0) & (thresholds[part, None] > 2 * slack))
+    chosen, at_least = choose_rows(covers, least, seconds)
+    sums = np.zeros(len(own))
+    for star in chosen.tolist():
+        sums += _active(thresholds[star], minus @ (minus[star] == 0).astype(np.float64), slack)
+    return _detector(own, chosen, minus, thresholds[chosen], sums, len(own), at_least)
+
+
+def _active(thresholds: FloatArray | float, products: FloatArray, slack: float) -> FloatArray:
+    """m - <u, z> where a neuron covers; 0 elsewhere, for what rounding could let sleep is not covered."""
+    active = thresholds - products
+    covering: FloatArray = np.where(active > 2 * slack, active, 0.0)
+    return covering
+
+
+def _detector(
+    own: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    minus: FloatArray,
+    thresholds: FloatArray,
+    sums: FloatArray,
+    tried: int,
+    at_least: int = 0,
+) -> ReluDetector:
+    offset = float(sums[sums > 0].min()) / 2 if (sums > 0).any() else 1.0
+    return ReluDetector(own[chosen], minus[chosen] == 0, thresholds, offset, tried, at_least)

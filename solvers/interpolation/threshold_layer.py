@@ -3,14 +3,12 @@
 Sequentially the algorithm takes one candidate after the other. Here a few are looked at together, so that a block of
 the other classes' features is read once for all of them; they are then accepted in their drawn order, and one that an
 earlier one has covered is passed over, so the network is the same. How many are looked at together follows how many of
-the last ones were wasted. The minimum over the other classes begins with the points that decided the last minima,
-gives a block up as soon as none of its points can be less, and ends at 0.
+the last ones were wasted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,26 +17,13 @@ from solvers.arithmetic.threads import Crew
 from solvers.bits.features import Words
 from solvers.bits.firing import Whole
 from solvers.bits.instructions import LANES, lanes_below, popcount
+from solvers.bits.minima import Memory, improve, improve_others, new_memory, remember
 
-__all__ = ["ClassTask", "Covered", "Deal", "cover_class"]
+__all__ = ["cover_class"]
 
 MOST_TOGETHER = 32
 # Words of features from which a pass over them is worth handing to several threads.
 WORTH_SHARING = 2**19
-
-
-class ClassTask(NamedTuple):
-    """One class to cover; see `cover_class` for the attributes."""
-
-    first: int
-    last: int
-    order: Whole
-
-
-# Places of the neurons, their thresholds, candidates tried.
-Covered: TypeAlias = tuple[Whole, Whole, int]
-# Covers classes elsewhere: features, the mask of all of them and the classes to what `cover_class` gives for each.
-Deal: TypeAlias = Callable[[Words, Words, Sequence[ClassTask]], Sequence[Covered]]
 
 
 class _Batch(NamedTuple):
@@ -57,20 +42,9 @@ class _Batch(NamedTuple):
     accepted: Whole
 
 
-class _Memory(NamedTuple):
-    """The points that decided the last minima, as a block: they bring the next minimum down at once.
-
-    Attributes:
-        block: (1, depth, 64), free places hold every feature. places: of the points, -1 where free.
-        used: how many were ever put in, (1,).
-    """
-
-    block: Words
-    places: Whole
-    used: Whole
-
-
-def cover_class(blocks: Words, first: int, last: int, valid: Words, order: Whole, threads: int = 1) -> Covered:
+def cover_class(
+    blocks: Words, first: int, last: int, valid: Words, order: Whole, threads: int = 1
+) -> tuple[Whole, Whole, int]:
     """Second-layer neurons that cover the class in blocks first..last-1 and are silent on all other points.
 
     Args:
@@ -97,7 +71,7 @@ def _cover(blocks: Words, first: int, last: int, valid: Words, order: Whole) -> 
     accepted, position, tried, together = 0, 0, 0, 1
     while position < order.size:
         position, taken = _draw(blocks, first, valid, order, position, together, alive, batch, memory)
-        _improve_others(blocks, first, last, 0, 1, batch.masks, taken, batch.least, batch.where)
+        improve_others(blocks, first, last, 0, 1, batch.masks, taken, batch.least, batch.where)
         accepted, wasted = _accept(blocks, batch, memory, taken, chosen, thresholds, accepted)
         tried += taken - wasted
         together = _next_size(together, taken, wasted)
@@ -114,7 +88,7 @@ def _cover_shared(
     accepted, position, tried, together = 0, 0, 0, 1
 
     def improve(k: int, taken: int, found: list[tuple[Whole, Whole]]) -> None:
-        _improve_others(blocks, first, last, k, threads, batch.masks, taken, *found[k])
+        improve_others(blocks, first, last, k, threads, batch.masks, taken, *found[k])
 
     def drop(k: int, taken: int) -> None:
         _drop(blocks, first, k, threads, alive, batch, taken)
@@ -135,7 +109,7 @@ def _cover_shared(
 
 
 @compiled
-def _begin(depth: int, first: int, last: int, order: Whole) -> tuple[_Batch, _Memory, Words]:
+def _begin(depth: int, first: int, last: int, order: Whole) -> tuple[_Batch, Memory, Words]:
     """An empty batch, an empty memory, and the bits of the class's points that nothing has covered yet."""
     alive = np.zeros(last - first, dtype=np.uint64)
     for place in order:
@@ -147,10 +121,7 @@ def _begin(depth: int, first: int, last: int, order: Whole) -> tuple[_Batch, _Me
         np.empty(MOST_TOGETHER, dtype=np.int64),
         np.empty(MOST_TOGETHER, dtype=np.int64),
     )
-    memory = _Memory(
-        np.full((1, depth, LANES), ~np.uint64(0)), np.full(LANES, -1, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    )
-    return batch, memory, alive
+    return batch, new_memory(depth), alive
 
 
 @compiled
@@ -163,7 +134,7 @@ def _draw(
     together: int,
     alive: Words,
     batch: _Batch,
-    memory: _Memory,
+    memory: Memory,
 ) -> tuple[int, int]:
     """Fill a batch with the next candidates that nothing covers; the position after them and how many they are."""
     depth = blocks.shape[1]
@@ -177,43 +148,17 @@ def _draw(
                 batch.masks[taken, w] = ~blocks[place // LANES, w, place % LANES] & valid[w]
             batch.places[taken] = place
             nobody = np.int64(depth * LANES + 1)
-            least, lane = _improve(memory.block, 0, batch.masks[taken], nobody, -1, counts)
+            least, lane = improve(memory.block, 0, batch.masks[taken], nobody, -1, counts)
             batch.least[taken], batch.where[taken] = least, memory.places[lane] if lane >= 0 else -1
             taken += 1
     return position, taken
 
 
 @compiled
-def _improve_others(
-    blocks: Words, first: int, last: int, start: int, step: int, masks: Words, taken: int, least: Whole, where: Whole
-) -> None:
-    """Bring the minima down by the blocks start, start + step, ... that are not of the covered class."""
-    counts = np.empty(LANES, dtype=np.int64)
-    for b in range(start, blocks.shape[0], step):
-        if first <= b < last:
-            continue
-        for k in range(taken):
-            if least[k] > 0:
-                least[k], where[k] = _improve(blocks, b, masks[k], least[k], where[k], counts)
-
-
-@compiled
-def _improve(
-    blocks: Words, block: int, mask: Words, best: int | np.int64, place: int, counts: Whole
-) -> tuple[int | np.int64, int]:
-    """The least count so far and the place that has it, after one more block."""
-    if lanes_below(blocks, block, mask, best, counts):
-        for i in range(LANES):
-            if counts[i] < best:
-                best, place = counts[i], block * LANES + i
-    return best, place
-
-
-@compiled
 def _accept(
     blocks: Words,
     batch: _Batch,
-    memory: _Memory,
+    memory: Memory,
     taken: int,
     chosen: Whole,
     thresholds: Whole,
@@ -241,13 +186,7 @@ def _accept(
         if covered:
             wasted += 1
             continue
-        place = batch.where[k]
-        if not (memory.places == place).any():
-            slot = memory.used[0] % LANES
-            memory.places[slot] = place
-            memory.used[0] += 1
-            for w in range(depth):
-                memory.block[0, w, slot] = blocks[place // LANES, w, place % LANES]
+        remember(memory, blocks, batch.where[k])
         if batch.least[k] > 0:
             batch.accepted[k] = 1
             chosen[accepted], thresholds[accepted] = batch.places[k], batch.least[k]

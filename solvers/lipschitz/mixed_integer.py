@@ -22,11 +22,11 @@ from typing import ClassVar, Self
 import numpy as np
 
 from solvers.arithmetic.norms import vector_norm
+from solvers.arithmetic.program_backends import check_backend, run_program
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.alarm import alarm
 from solvers.lipschitz.bounds.norm_products import norm_product_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.programs.backends import check_backend, run_program
 from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
 from solvers.lipschitz.programs.strict_interior import Conflict, judge_pattern
 from solvers.problems.budget import Budget, Deadline

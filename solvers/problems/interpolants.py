@@ -39,6 +39,8 @@ class Interpolant:
         missed: rows that the exported torch module does not give their label, (misclassified,).
         centres: per detector the rows x* its neurons were made from, in order of acceptance.
         stats: wall_seconds of the parts, candidates tried.
+        at_least: how many second-layer neurons any choice among the candidates has that covers what can be covered;
+            None where that was not asked.
     """
 
     network: BuiltNetwork
@@ -46,6 +48,7 @@ class Interpolant:
     centres: tuple[NDArray[np.int64], ...]
     points: int
     stats: Mapping[str, float] = field(default_factory=dict)
+    at_least: int | None = None
 
     @property
     def interpolates(self) -> bool:
@@ -62,6 +65,7 @@ class Interpolant:
             "interpolates": self.interpolates,
             "first_layer_width": self.network.first_layer_width,
             "second_layer_width": self.network.second_layer_width,
+            "second_layer_at_least": self.at_least,
             "second_layer_widths": list(self.network.second_layer_widths),
             "parameters": self.network.parameters,
             "misclassified": len(self.missed),

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from solvers.errors import InputError
 from solvers.interpolation._base import AbstractInterpolator
+from solvers.interpolation.class_cover import Centres, Masks, check_centres
 from solvers.interpolation.fully_connected import Activation, FullyConnected
 from solvers.registry import construction_named
 from tasks.constructions import ConstructionChoice, known_shape
@@ -37,6 +38,8 @@ class InterpolationConfig(Config):
         radius: the data are scaled to this R = max ||x||_2.
         minus: for two classes the covered one, by its place in sorted order.
         activation: of both hidden layers, for constructions that have a choice; the random draws are the same for all.
+        centres: of the second layer: random as in the theorem, greedy or minimal; the draws are the same for all.
+        masks: of greedy and minimal centres: point or cluster.
     """
 
     data: str
@@ -48,12 +51,24 @@ class InterpolationConfig(Config):
     radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     minus: Literal[0, 1] = 1
     activation: Activation = "threshold"
+    centres: Centres = "random"
+    masks: Masks = "point"
 
     @field_validator("construction")
     @classmethod
     def _is_known(cls, name: str) -> str:
         construction_named(name)
         return name
+
+    @model_validator(mode="after")
+    def _has_known_centres(self) -> InterpolationConfig:
+        check_centres(self.centres, self.masks)
+        return self
+
+
+# What asks another question of the same random draws.
+THEOREM = {"centres": "random", "masks": "point"}
+OF_THE_SAME_DRAW = ("activation", "centres", "masks")
 
 
 class Interpolation(AbstractExperiment[InterpolationConfig]):
@@ -62,7 +77,7 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
     name = "interpolation"
     summary = "success and second-layer width of the interpolation algorithm over width and maximal bias"
     config_type = InterpolationConfig
-    not_random = frozenset({"activation"})
+    not_random = frozenset(OF_THE_SAME_DRAW)
     columns: ClassVar[Mapping[str, str]] = {
         "interpolates": "whether the exported network gives every point its label",
         "second_layer_width": "neurons of all second layers together",
@@ -116,7 +131,9 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
 
     def cell_metrics(self, params: Mapping[str, Any], trials: pd.DataFrame) -> dict[str, float]:
         share = wilson_share(int(trials["interpolates"].sum()), len(trials))
-        rng = RandomStreams.of(["interpolation", params]).generator("bootstrap")
+        # Centres in random order have the intervals that they had before there were others.
+        content = {name: value for name, value in params.items() if THEOREM.get(name) != value}
+        rng = RandomStreams.of(["interpolation", content]).generator("bootstrap")
         width = bootstrap_mean(trials["second_layer_width"], rng=rng)
         return {
             "interpolation_probability": share.value,
@@ -169,7 +186,7 @@ class Interpolation(AbstractExperiment[InterpolationConfig]):
 
 KNOWN_SIZES = {"mnist": 70000, "digits": 1797}
 # Besides data, width and maximal bias: what makes an interpolation another one.
-VARIANTS = ("construction", "data_seed", "label", "radius", "minus", "activation")
+VARIANTS = ("construction", "data_seed", "label", "radius", "minus", *OF_THE_SAME_DRAW)
 
 
 def _questions(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -200,6 +217,12 @@ def _interpolator(config: InterpolationConfig, classes: tuple[object, ...], devi
         options["activation"] = config.activation
     elif config.activation != "threshold":
         raise InputError(f"the {config.construction} construction has no choice of activation: leave it out")
+    for name, usual in THEOREM.items():
+        value = getattr(config, name)
+        if name in taken:
+            options[name] = value
+        elif value != usual:
+            raise InputError(f"the {config.construction} construction has no choice of {name}: leave it out")
     if "shape" in taken:
         shape = known_shape(config.data)
         if shape is None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from solvers.arithmetic.norms import dual_exponent, vector_norm
+from solvers.arithmetic.program_backends import MIP_BACKENDS, check_backend, run_program
 from solvers.errors import InputError, MissingBackendError, UnsupportedProblemError
 from solvers.files.models import save_network
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.mixed_integer import MixedInteger
-from solvers.lipschitz.programs.backends import MIP_BACKENDS, check_backend, run_program
 from solvers.lipschitz.programs.big_m_model import GradientModel, Objective
 from solvers.lipschitz.programs.strict_interior import Conflict, Judgement, judge_pattern
 from solvers.networks.relu import ReluNetwork
