@@ -69,11 +69,12 @@ class RestartOutcome:
     """What one restart came to.
 
     Attributes:
-        parameters: weights and biases of its network.
+        neurons: of its second layer. parameters: weights and biases of its network.
         seconds: of the construction with its evaluation.
     """
 
     interpolates: bool
+    neurons: int
     parameters: int
     seconds: float
 
@@ -106,4 +107,7 @@ def compute_restart(
 ) -> RestartOutcome:
     """One restart without its network."""
     found = restart_interpolant(problem, choice.searching(), restart, source)
-    return RestartOutcome(found.interpolates, found.network.parameters, found.stats["wall_seconds"])
+    network = found.network
+    return RestartOutcome(
+        found.interpolates, network.second_layer_width, network.parameters, found.stats["wall_seconds"]
+    )

@@ -9,6 +9,7 @@ import typer
 
 from cluster.commands.interpolation_request import InterpolationRequest
 from cluster.commands.options import check_cluster, command_of
+from cluster.output.picture_files import check_picture_file, write_picture
 from cluster.output.terminal import EXIT_BUDGET, Exit, emit_json, say
 from solvers.errors import InputError
 
@@ -30,7 +31,8 @@ def register(app: typer.Typer) -> None:
 def interpolate(request: InterpolationRequest) -> None:
     """Construct a network that interpolates a data set, and check it on every point.
 
-    Without --width, search the least width at which a construction interpolates with the wanted probability.
+    Without --width, search the least width at which a construction interpolates with the wanted probability; or with
+    --minimise the width and the maximal bias at which the network has the fewest second-layer neurons or parameters.
 
     --save DIR keeps the network, made to take the points as they are (not scaled), in three forms. Each is read back
     and has to give every point its label, or nothing is saved and the command exits with 1. The ONNX file and the
@@ -52,6 +54,8 @@ def interpolate(request: InterpolationRequest) -> None:
     from tasks.data_sets import load_problem
 
     check_cluster(request.address)
+    if request.curve is not None:
+        check_picture_file(request.curve, "--curve")
     choice, wishes = request.choice(), request.wishes()
     wishes.check_places()
     problem = load_problem(request.data, seed=request.seed, label=request.label, data_dir=request.folder)
@@ -119,6 +123,7 @@ def _search(
             address=request.address,
             seconds=request.seconds,
             report=display.show,
+            aim=request.aim(),
         )
     answer = result.interpolant
     kept = wishes.fulfil(answer, problem)
@@ -139,10 +144,20 @@ def _search(
         _show(answer, problem)
         _show_search(result)
         kept.show()
+    if request.curve is not None:
+        _draw_curve(request.curve, result)
     kept.end()
     if not result.finished:
         say(f"interlip: {result.advice}")
         raise Exit(EXIT_BUDGET)
+
+
+def _draw_curve(path: str, result: SearchResult) -> None:
+    from tasks.figures.interpolation import size_search_curve
+
+    cells = [(point.width, point.max_bias, point.size) for point in result.curve]
+    write_picture(size_search_curve(cells, result.aim, result.found.width), path, "--curve")
+    say(f"drawn                 {path}")
 
 
 def _size(answer: Interpolant, problem: InterpolationProblem) -> dict[str, Any]:

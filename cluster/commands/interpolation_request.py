@@ -14,6 +14,7 @@ from solvers.errors import InputError
 
 if TYPE_CHECKING:
     from cluster.output.kept_files import Wishes
+    from solvers.interpolation.size_search import Aim
     from solvers.interpolation.width_search import WidthSearch
     from tasks.constructions import ConstructionChoice
     from tasks.data_sets import LabelledPoints
@@ -63,6 +64,13 @@ class InterpolationRequest:
     ] = None
     confidence: Annotated[float | None, typer.Option(help="Search: confidence in the answer. [0.95]")] = None
     max_width: Annotated[int | None, typer.Option(help="Search: no wider first layer. [32768]")] = None
+    minimise: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="Search: the least width, neurons or parameters. [width]")
+    ] = None
+    curve: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Search: draw sizes against widths (--minimise neurons, parameters)."),
+    ] = None
     time_limit: Annotated[
         float | None, typer.Option(metavar="S", help="Search: seconds; an unfinished one exits with 3.")
     ] = None
@@ -103,6 +111,7 @@ class InterpolationRequest:
         if self.plot is not None:
             picture_sizes(self.data, self.shape)
         self.choice()
+        self.aim()
         self._check_activation()
         check_data_dir(self.data_dir)
 
@@ -114,6 +123,8 @@ class InterpolationRequest:
             "--probability": self.probability,
             "--confidence": self.confidence,
             "--max-width": self.max_width,
+            "--minimise": self.minimise,
+            "--curve": self.curve,
             "--time-limit": self.time_limit,
         }
         if not self.on_ray:
@@ -163,6 +174,18 @@ class InterpolationRequest:
         if len(biases) > 1:
             raise InputError("--width takes one --max-bias; leave --width out to search over several")
         return biases[0]
+
+    def aim(self) -> Aim:
+        """What a search makes small.
+
+        Raises:
+            InputError: an unknown word, or a curve of a search that measures none.
+        """
+        if self.minimise not in (None, "width", "neurons", "parameters"):
+            raise InputError(f"--minimise must be width, neurons or parameters, got {self.minimise!r}")
+        if self.minimise in (None, "width") and self.curve is not None:
+            raise InputError("--curve is for --minimise neurons or parameters")
+        return self.minimise or "width"  # type: ignore[return-value]  # checked above
 
     def settings(self) -> WidthSearch:
         """How a width is searched for.

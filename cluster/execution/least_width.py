@@ -1,14 +1,15 @@
-"""Drives a width search: rounds of restarts to a pool of workers."""
+"""Drives a search for the least width or the smallest network: rounds of restarts to a pool of workers."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.execution.restart_pool import AbstractRestartPool, LocalPool, OutOfTimeError, RayPool
+from solvers.interpolation.size_search import Aim, CurvePoint, SizeSearch, of_sizes, size_of
 from solvers.interpolation.width_search import LeastWidth, Restart, SearchState, Stage, WidthSearch
 from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
@@ -45,6 +46,8 @@ class SearchResult:
         state: how far it went.
         timed_out: whether the time allowed ended first.
         interpolant: the smallest of the networks that showed the width; None when no width was shown.
+        aim: what was to be small.
+        curve: for neurons and parameters, the sizes that were measured.
         restarts: constructions that the search counted.
         seconds: of the search, without the start of the workers.
     """
@@ -57,6 +60,8 @@ class SearchResult:
     restarts: int
     workers: int
     seconds: float
+    aim: Aim = "width"
+    curve: tuple[CurvePoint, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -99,7 +104,13 @@ class SearchResult:
             "restarts": self.restarts,
             "workers": self.workers,
             "seconds": self.seconds,
+            "minimise": self.aim,
+            "curve": [asdict(point) | {"size": _finite(point.size)} for point in self.curve],
         }
+
+
+def _finite(size: float) -> float | None:
+    return size if math.isfinite(size) else None
 
 
 def find_least_width(
@@ -113,8 +124,11 @@ def find_least_width(
     address: str | None = None,
     seconds: float = math.inf,
     report: Callable[[SearchProgress], None] | None = None,
+    aim: Aim = "width",
 ) -> SearchResult:
-    """Search the least width on threads of this process or on Ray; the same answer from both, for any workers.
+    """Search the least width, or the smallest network, on threads of this process or on Ray.
+
+    The answer is the same from both, for any workers.
 
     Args:
         source: name and seed of the data; the random streams derive from them.
@@ -122,10 +136,12 @@ def find_least_width(
         workers: threads or actors; all CPUs when left out.
         seconds: time allowed once the workers stand.
         report: hears of progress after every round.
+        aim: what is to be small: the width of the first layer, or the neurons of the second, or all parameters.
     Raises:
         InputError: the settings do not fit the data, or no cluster answers.
     """
     state = SearchState()
+    curve: list[CurvePoint] = []
     shown: dict[Restart, RestartOutcome] = {}
     timed_out = False
     pool: AbstractRestartPool
@@ -135,7 +151,8 @@ def find_least_width(
         pool = LocalPool(problem, choice, source, workers)
     with pool:
         started = time.monotonic()
-        rounds = settings.rounds(state)
+        least = aim == "width"
+        rounds = of_sizes(settings.rounds(state)) if least else SizeSearch(settings, aim).rounds(state, curve)
         try:
             asked = next(rounds)
             while True:
@@ -145,7 +162,7 @@ def find_least_width(
                 if report is not None:
                     spent = time.monotonic() - started
                     report(SearchProgress(state.stage, state.width, state.narrow, state.wide, pool.computed, spent))
-                asked = rounds.send([outcome.interpolates for outcome in outcomes])
+                asked = rounds.send(outcomes)
         except StopIteration:
             pass
         except OutOfTimeError:
@@ -154,9 +171,10 @@ def find_least_width(
     interpolant = None
     if state.found.width is not None:
         fitting = [
-            (outcome.parameters, restart.number, restart)
+            (size_of(outcome, aim), restart.number, restart)
             for restart, outcome in shown.items()
-            if outcome.interpolates and restart.width == state.found.width
+            if outcome.interpolates and (restart.width, restart.max_bias) == (state.found.width, state.found.max_bias)
         ]
         interpolant = restart_interpolant(problem, choice, min(fitting)[2], source)
-    return SearchResult(settings, state.found, state, timed_out, interpolant, pool.computed, pool.workers, elapsed)
+    counted = pool.computed, pool.workers, elapsed
+    return SearchResult(settings, state.found, state, timed_out, interpolant, *counted, aim, tuple(curve))

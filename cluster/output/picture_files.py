@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["check_picture_file", "write_picture"]
 
 
-def check_picture_file(path: str) -> None:
-    """Raise InputError unless the file is a .png, .pdf or .svg in a folder that exists."""
+def check_picture_file(path: str, option: str = "--plot") -> None:
+    """Raise InputError unless the file that an option names is a .png, .pdf or .svg in a folder that exists."""
     if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise InputError(f"--plot must name a .png, .pdf or .svg file, got {path!r}")
+        raise InputError(f"{option} must name a .png, .pdf or .svg file, got {path!r}")
     if not Path(path).resolve().parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {Path(path).resolve().parent}")
+        raise InputError(f"{option} {path}: there is no folder {Path(path).resolve().parent}")
 
 
-def write_picture(figure: Figure, path: str) -> None:
+def write_picture(figure: Figure, path: str, option: str = "--plot") -> None:
     """Write a figure in the format of the file's ending.
 
     Raises:
@@ -30,4 +30,4 @@ def write_picture(figure: Figure, path: str) -> None:
     try:
         figure.savefig(path)
     except OSError as error:
-        raise InputError(f"--plot {path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from None

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["SearchDisplay", "search_line"]
 
 LINE_SECONDS = 10.0
-STAGES = {"screen": "looking for", "certify": "showing wide enough", "refute": "showing too narrow"}
+STAGES = {
+    "screen": "looking for",
+    "certify": "showing wide enough",
+    "refute": "showing too narrow",
+    "curve": "measuring sizes",
+}
 
 
 def search_line(progress: SearchProgress) -> str:

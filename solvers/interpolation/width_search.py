@@ -20,13 +20,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.errors import InputError
 
-__all__ = ["LeastWidth", "Restart", "Round", "Rounds", "SearchState", "Tally", "WidthSearch", "width_grid"]
+__all__ = ["Asking", "LeastWidth", "Restart", "Round", "Rounds", "SearchState", "Tally", "WidthSearch", "width_grid"]
 
-Stage: TypeAlias = Literal["screen", "certify", "refute"]
+Stage: TypeAlias = Literal["screen", "certify", "refute", "curve"]
 
 # Restarts of a cell: at the first look, in a block, until screening or refuting makes up its mind.
 FIRST_LOOK, SCREEN_BLOCK, SCREEN_MOST, REFUTE_BLOCK, REFUTE_MOST = 2, 8, 32, 8, 128
@@ -200,14 +201,14 @@ class WidthSearch:
         state = SearchState() if state is None else state
         grid = width_grid(self.largest, self.ratio)
         biases = list(dict.fromkeys(float(bias) for bias in self.max_biases))
-        bracket = yield from self._bracket(grid, biases, state)
+        bracket = yield from self.bracket(grid, biases, state)
         if bracket is not None:
             start = yield from self._certify(grid, bracket, state)
             if start is not None:
                 yield from self._refute(grid, start, biases, state)
         return state.found
 
-    def _alpha(self, attempt: int) -> float:
+    def alpha(self, attempt: int) -> float:
         """Chance of error that attempt 1, 2, ... of a stage may have: half of 1 - confidence in all of them."""
         return (1.0 - self.confidence) / 2 * 6 / (math.pi * attempt) ** 2
 
@@ -215,7 +216,11 @@ class WidthSearch:
         """A probability above t (distance > 0) or below it, in units of 1 - t."""
         return min(1.0, max(0.0, self.probability + distance * (1.0 - self.probability)))
 
-    def _bracket(self, grid: Sequence[int], biases: list[float], state: SearchState) -> Asking[int | None]:
+    def promising(self, state: SearchState, bias: float, widths: Sequence[int]) -> NDArray[np.bool_]:
+        """At which widths the restarts so far promise somewhat more than the wanted probability."""
+        return _expected_shares(state.seen[bias], widths, self.probability) >= self._between(PROMISING)
+
+    def bracket(self, grid: Sequence[int], biases: list[float], state: SearchState) -> Asking[int | None]:
         """Doubling, then bisection; the index of the narrowest width that screening takes for wide enough."""
         low, high = -1, 0
         while True:
@@ -264,7 +269,7 @@ class WidthSearch:
                     return best, [best, *(bias for bias in hopeful if bias != best)]
                 hopeful.remove(best)
                 continue
-            yield from self._block(state, width, best, "screen", tally, min(SCREEN_BLOCK, SCREEN_MOST - tally.total))
+            yield from self.block(state, width, best, "screen", tally, min(SCREEN_BLOCK, SCREEN_MOST - tally.total))
 
     def _certify(self, grid: Sequence[int], start: int, state: SearchState) -> Asking[int | None]:
         """The first of some widths from `start` on that is shown to be wide enough.
@@ -277,14 +282,13 @@ class WidthSearch:
         index, attempt = start - 1, 0
         while index < len(grid) - 1:
             attempt += 1
-            guessed = _expected_shares(state.seen[bias], grid[index + 1 :], self.probability)
-            promising = np.flatnonzero(guessed >= self._between(PROMISING))
+            promising = np.flatnonzero(self.promising(state, bias, grid[index + 1 :]))
             index += 1 + (int(promising[0]) if len(promising) else 0)
             state.stage, state.width = "certify", grid[index]
-            enough = 1 / self._alpha(attempt)
+            enough = 1 / self.alpha(attempt)
             tally = Tally()
             while tally.total < CERTIFY_MOST:
-                yield from self._block(state, grid[index], bias, "certify", tally, CERTIFY_BLOCK)
+                yield from self.block(state, grid[index], bias, "certify", tally, CERTIFY_BLOCK)
                 if tally.evidence_above(self.probability) >= enough:
                     state.found = LeastWidth(grid[index], bias, 0, tally.successes, tally.total)
                     return index
@@ -311,12 +315,12 @@ class WidthSearch:
             if index < 0:
                 return
             state.stage, state.width = "refute", grid[index]
-            enough = 1 / self._alpha(attempt)
+            enough = 1 / self.alpha(attempt)
             refuted = True
             for bias in order:
                 tally = Tally()
                 while tally.evidence_below(self.probability) < enough and tally.total < REFUTE_MOST:
-                    yield from self._block(state, grid[index], bias, "refute", tally, REFUTE_BLOCK)
+                    yield from self.block(state, grid[index], bias, "refute", tally, REFUTE_BLOCK)
                 if tally.evidence_below(self.probability) < enough:
                     refuted = False
                     break
@@ -324,9 +328,7 @@ class WidthSearch:
                 state.found = replace(found, too_narrow=grid[index])
                 return
 
-    def _block(
-        self, state: SearchState, width: int, bias: float, stage: Stage, tally: Tally, size: int
-    ) -> Asking[None]:
+    def block(self, state: SearchState, width: int, bias: float, stage: Stage, tally: Tally, size: int) -> Asking[None]:
         """More restarts of one cell."""
         cell = [Restart(width, bias, stage, number) for number in range(tally.total, tally.total + size + AHEAD)]
         outcomes = yield Round(tuple(cell[:size]), tuple(cell[size:]))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tasks.figures.axes import COLOURS, MARKERS, grid_figure, say_below, style
 from tasks.statistics import varying
 
-__all__ = ["heat_maps", "size_curves"]
+__all__ = ["heat_maps", "size_curves", "size_search_curve"]
 
 # Beyond this many cells the numbers in them would not be readable.
 MOST_WRITTEN = 120
@@ -82,6 +82,28 @@ def size_curves(trials: pd.DataFrame, variants: Sequence[str]) -> dict[str, Figu
             say_below(figure, [f"the first {MOST_CURVES} of {len(curves)} curves"])
         found[f"interpolation_sizes_{re.sub(r'[^A-Za-z0-9]+', '_', str(kind)).strip('_')}"] = figure
     return found
+
+
+def size_search_curve(cells: Sequence[tuple[int, float, float]], what: str, chosen: int | None) -> Figure:
+    """How large networks come out against the first-layer width, a curve per maximal bias.
+
+    Args:
+        cells: (n, lambda, size), inf where no restart interpolates. what: the size, "neurons" or "parameters".
+        chosen: n of the network that was kept, None without one.
+    """
+    figure, axes = grid_figure(1, 1, width=5.6, height=4.2)
+    for k, bias in enumerate(sorted({bias for _, bias, _ in cells})):
+        points = [(width, size) for width, this, size in cells if this == bias and np.isfinite(size)]
+        if points:
+            look = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+            axes[0, 0].plot(*zip(*points, strict=True), markersize=5, linewidth=1.2, label=f"λ = {bias:g}", **look)
+    if chosen is not None:
+        axes[0, 0].axvline(chosen, color="grey", linewidth=1.0, linestyle=":", label=f"kept: n = {chosen}")
+    style(axes[0, 0], "", "first-layer width n", f"{what}, median of the restarts that interpolate")
+    axes[0, 0].set_xscale("log")
+    axes[0, 0].set_yscale("log")
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    return figure
 
 
 def _panel(figure: Figure, axes: Axes, table: pd.DataFrame, title: str, limits: tuple[float, float] | None) -> None:

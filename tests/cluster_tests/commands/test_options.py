@@ -96,6 +96,14 @@ def test_requests_are_frozen(kind: Callable[..., Any]) -> None:
         ({"width": 5, "executor": "ray", "conv": True}, "leave --conv out"),
         ({"width": 5, "executor": "ray", "activation": "relu"}, "leave --activation relu out"),
         ({"data_dir": "/no/such/folder"}, "no folder"),
+        ({"centres": "best"}, "random, greedy or minimal"),
+        ({"centres": "random", "masks": "cluster"}, "around greedy or minimal centres"),
+        ({"masks": "ball"}, "point or cluster"),
+        ({"masks": "cluster", "activation": "relu"}, "take point masks"),
+        ({"masks": "cluster", "conv": True, "shape": "1,8,8"}, "leave --masks out"),
+        ({"minimise": "weight"}, "width, neurons or parameters"),
+        ({"width": 5, "minimise": "neurons"}, "--minimise is for the search"),
+        ({"curve": "sizes.png"}, "--curve is for --minimise"),
     ],
 )
 def test_an_interpolation_that_makes_no_sense_is_refused_before_data_are_read(

@@ -224,3 +224,32 @@ WRONG: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 def test_what_is_wrong_is_one_sentence(name: str, translated: Path) -> None:
     arguments, said = WRONG[name]
     assert_one_sentence(CliRunner().invoke(app, ["interpolate", *arguments(translated)]), said)
+
+
+def test_the_fewest_parameters_with_their_curve(tmp_path: Path) -> None:
+    asked = [MOONS, "--probability", "0.8", "--max-bias", "0.5", "--max-bias", "1", "--max-width", "400"]
+    picture = tmp_path / "sizes.svg"
+    code, least, errors = invoke(*asked, "--minimise", "parameters", "--masks", "cluster", "--curve", str(picture))
+    assert code == 0, errors
+    assert picture.read_text().lstrip().startswith("<?xml")
+    curve = least["search"]["curve"]
+    assert least["search"]["minimise"] == "parameters"
+    assert least["interpolates"] is True
+    assert (least["first_layer_width"], least["max_bias"]) in {(cell["width"], cell["max_bias"]) for cell in curve}
+    # The network kept is the smallest of those that showed the width, so no larger than the median there.
+    here = (least["first_layer_width"], least["max_bias"])
+    (size,) = {cell["size"] for cell in curve if (cell["width"], cell["max_bias"]) == here}
+    assert least["parameters"] <= 1.2 * size
+
+
+@pytest.mark.parametrize("centres", ["random", "greedy", "minimal"])
+def test_centres_at_a_given_width(centres: str) -> None:
+    code, document, errors = invoke(MOONS, "--width", "120", "--centres", centres)
+    assert code == 0, errors
+    assert document["interpolates"] is True
+    at_least = document["second_layer_at_least"]
+    assert (at_least is None) == (centres != "minimal")
+    if centres == "minimal":
+        assert at_least == document["second_layer_width"]
+        answer = CliRunner().invoke(app, ["interpolate", MOONS, "--width", "120", "--centres", centres])
+        assert f"at least {at_least} for these candidates" in answer.stdout

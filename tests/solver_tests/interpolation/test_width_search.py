@@ -107,7 +107,7 @@ def test_the_errors_of_all_attempts_together_stay_within_the_confidence(confiden
     After k attempts less than 1 / k of 1 / 1^2 + 1 / 2^2 + ... = pi^2 / 6 is left, and more than 1 / (k + 1).
     """
     settings, attempts = WidthSearch(confidence=confidence), 2000
-    chances = [settings._alpha(attempt) for attempt in range(1, attempts + 1)]
+    chances = [settings.alpha(attempt) for attempt in range(1, attempts + 1)]
     half = (1 - confidence) / 2
     assert all(0 < later < earlier for earlier, later in itertools.pairwise(chances))
     first = chances[0]
