@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.execution.restart_pool import AbstractRestartPool, LocalPool, OutOfTimeError, RayPool
-from solvers.interpolation.size_search import Aim, CurvePoint, SizeSearch, of_sizes, size_of
+from solvers.interpolation.size_search import Aim, CurvePoint, SizeSearch, of_sizes, size_to_shrink
 from solvers.interpolation.width_search import LeastWidth, Restart, SearchState, Stage, WidthSearch
 from solvers.problems.interpolants import Interpolant
 from solvers.problems.questions import InterpolationProblem
@@ -171,7 +171,7 @@ def find_least_width(
     interpolant = None
     if state.found.width is not None:
         fitting = [
-            (size_of(outcome, aim), restart.number, restart)
+            (size_to_shrink(outcome, aim), restart.number, restart)
             for restart, outcome in shown.items()
             if outcome.interpolates and (restart.width, restart.max_bias) == (state.found.width, state.found.max_bias)
         ]

@@ -29,7 +29,7 @@ from solvers.interpolation.width_search import (
     width_grid,
 )
 
-__all__ = ["Aim", "CurvePoint", "SizeSearch", "Sized", "of_sizes", "size_of"]
+__all__ = ["Aim", "CurvePoint", "SizeSearch", "Sized", "of_sizes", "size_to_shrink"]
 
 Aim: TypeAlias = Literal["width", "neurons", "parameters"]
 
@@ -73,7 +73,7 @@ class CurvePoint:
     restarts: int
 
 
-def size_of(outcome: Sized, aim: Aim) -> int:
+def size_to_shrink(outcome: Sized, aim: Aim) -> int:
     """What is to be small: second-layer neurons, or parameters, which also decide among networks of one width."""
     return outcome.neurons if aim == "neurons" else outcome.parameters
 
@@ -130,7 +130,7 @@ class SizeSearch:
             outcomes = yield Round(tuple(cells), ())
             for k, bias in enumerate(biases):
                 mine = outcomes[k * CURVE_RESTARTS : (k + 1) * CURVE_RESTARTS]
-                sizes = [size_of(outcome, self.aim) for outcome in mine if outcome.interpolates]
+                sizes = [size_to_shrink(outcome, self.aim) for outcome in mine if outcome.interpolates]
                 size = float(np.median(sizes)) if sizes else math.inf
                 curve.append(CurvePoint(width, bias, size, len(sizes), CURVE_RESTARTS))
                 state.remember(width, bias, [outcome.interpolates for outcome in mine])
