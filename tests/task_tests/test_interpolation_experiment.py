@@ -17,6 +17,7 @@ from solvers.interpolation.fully_connected import FullyConnected
 from tasks.data_sets import load_problem
 from tasks.experiment import Measurement, RunContext, Trial
 from tasks.experiments.interpolation import Interpolation, InterpolationConfig
+from tasks.seeding import RandomStreams
 from tasks.statistics import wilson_share
 from tasks.sweeps import parse_study, trials_of
 
@@ -252,6 +253,32 @@ def test_activations_share_their_draws_and_stand_apart_in_tables() -> None:
         "Interpolation of moons:100, activation = relu",
         "Interpolation of moons:100, activation = threshold",
     }
+
+
+def test_centres_share_their_draws_and_random_ones_keep_the_numbers_they_had() -> None:
+    """Random order is what the theorem speaks of: its streams and intervals know nothing of other choices."""
+    fixed = {"data": "moons:100", "width": 120, "max_bias": 1.0}
+    random_ones = trials(replicates=2, fixed=fixed)
+    others = trials(replicates=2, fixed={**fixed, "masks": "cluster"}, centres=["greedy", "minimal"])
+    assert {EXPERIMENT.streams(t).digest for t in random_ones} == {EXPERIMENT.streams(t).digest for t in others}
+    before = {name: value for name, value in random_ones[0].params.items() if name not in ("centres", "masks")}
+    drawn = {name: value for name, value in before.items() if name != "activation"}
+    first = random_ones[0]
+    told = RandomStreams.of([EXPERIMENT.name, drawn, first.replicate, first.seed])
+    assert EXPERIMENT.streams(first).digest == told.digest
+    rows = frame(random_ones)
+    assert EXPERIMENT.cell_metrics(first.params, rows) == EXPERIMENT.cell_metrics(before, rows)
+    assert frame(others)["second_layer_width"].max() <= rows["second_layer_width"].max()
+
+
+def test_centres_that_fit_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="around greedy or minimal centres"):
+        InterpolationConfig(data="moons:20", width=5, max_bias=0.5, masks="cluster")
+    conv = InterpolationConfig(
+        data="shifts:1,8,2,4", width=5, max_bias=0.5, construction="convolutional", centres="greedy", masks="cluster"
+    )
+    with pytest.raises(InputError, match="no choice of masks"):
+        EXPERIMENT.check(conv, RunContext())
 
 
 def test_curves_over_sizes_show_each_size() -> None:

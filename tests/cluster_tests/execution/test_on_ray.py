@@ -93,13 +93,15 @@ def test_calls_are_answered_once_past_one_that_kills_and_a_mistake_comes_through
 @pytest.mark.parametrize(("name", "workers"), [pytest.param("digits", 2, marks=pytest.mark.slow), ("moons:300", None)])
 def test_classes_on_ray_give_the_network_of_one_process(ray_runtime: None, name: str, workers: int | None) -> None:
     problem = load_problem(name)
-    here = FullyConnected(200, 0.5).solve(problem, rng=np.random.default_rng(3))
-    there = FullyConnected(200, 0.5, deal=ClassPool(workers).cover).solve(problem, rng=np.random.default_rng(3))
-    assert isinstance(here.network, ThresholdNetwork)
-    assert isinstance(there.network, ThresholdNetwork)
-    for left, right in zip((*here.network.masks, *here.centres), (*there.network.masks, *there.centres), strict=True):
-        np.testing.assert_array_equal(left, right)
-    assert here.stats["candidates"] == there.stats["candidates"]
+    for solver in (FullyConnected(200, 0.5), FullyConnected(200, 0.5, centres="greedy", masks="cluster")):
+        here = solver.solve(problem, rng=np.random.default_rng(3))
+        there = solver.dealt(ClassPool(workers).cover).solve(problem, rng=np.random.default_rng(3))
+        ours, theirs = here.network, there.network
+        assert isinstance(ours, ThresholdNetwork)
+        assert isinstance(theirs, ThresholdNetwork)
+        for left, right in zip((*ours.masks, *here.centres), (*theirs.masks, *there.centres), strict=True):
+            np.testing.assert_array_equal(left, right)
+        assert here.stats["candidates"] == there.stats["candidates"]
 
 
 @pytest.mark.slow
