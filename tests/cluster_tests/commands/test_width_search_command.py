@@ -244,12 +244,12 @@ def test_the_fewest_parameters_with_their_curve(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("centres", ["random", "greedy", "minimal"])
 def test_centres_at_a_given_width(centres: str) -> None:
-    code, document, errors = invoke(MOONS, "--width", "120", "--centres", centres)
+    code, document, errors = invoke(MOONS, "--width", "250", "--centres", centres)
     assert code == 0, errors
     assert document["interpolates"] is True
     at_least = document["second_layer_at_least"]
     assert (at_least is None) == (centres != "minimal")
     if centres == "minimal":
         assert at_least == document["second_layer_width"]
-        answer = CliRunner().invoke(app, ["interpolate", MOONS, "--width", "120", "--centres", centres])
+        answer = CliRunner().invoke(app, ["interpolate", MOONS, "--width", "250", "--centres", centres])
         assert f"at least {at_least} for these candidates" in answer.stdout
