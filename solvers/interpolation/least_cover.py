@@ -1,7 +1,7 @@
 """The fewest rows whose union is that of all rows: a mixed-integer program, and a bound that whole numbers prove.
 
 For weights y >= 0 of the points every cover has at least L(y) = sum_i y_i + sum_j min(0, 1 - sum of y_i over row j)
-rows [Fisher81]. Subgradient steps make L large; it is then evaluated in whole numbers, without rounding.
+rows [Fisher81]. Subgradient steps and the linear relaxation make L large; it is then evaluated in whole numbers.
 What the program itself says, that no smaller cover exists, is the solver's word up to its tolerances.
 """
 
@@ -53,7 +53,7 @@ def least_cover(rows: Words, start: Whole, seconds: float) -> tuple[Whole, int]:
     places, matrix = _essential(rows)
     if not matrix.size:
         return start, 0
-    at_least, reduced = _bound(matrix, len(start))
+    at_least, reduced = _bound(matrix, len(start), seconds)
     if at_least >= len(start) or matrix.sum() > MOST_ENTRIES:
         return start, at_least
     # A cover below len(start) takes no row whose reduced cost lifts the bound to len(start).
@@ -79,11 +79,12 @@ def _essential(rows: Words) -> tuple[Whole, NDArray[np.bool_]]:
     return places.astype(np.int64), np.unique(kept, axis=1)
 
 
-def _bound(matrix: NDArray[np.bool_], size: int) -> tuple[int, FloatArray]:
+def _bound(matrix: NDArray[np.bool_], size: int, seconds: float) -> tuple[int, FloatArray]:
     """How many rows every cover has at least, and per row how many every cover with it has, as far as L(y) knows.
 
     Args:
         matrix: (R, points). size: of a known cover, towards which the steps aim.
+        seconds: for the linear relaxation, whose dual is the best y there is.
     """
     from scipy.sparse import csr_array
 
@@ -108,10 +109,29 @@ def _bound(matrix: NDArray[np.bool_], size: int) -> tuple[int, FloatArray]:
         if length == 0 or math.ceil(best - TOLERANCE) >= size:
             break
         weights = np.maximum(0.0, weights + pace * max(size - value, 0.1) / length * slope)
-    whole = np.floor(np.minimum(kept, 1.0) * SCALE).astype(np.int64)
-    costs = SCALE - sparse @ whole
-    total = int(whole.sum()) + int(np.minimum(costs, 0).sum())
+    total, costs = _value(sparse, kept)
+    if -(-total // SCALE) < size:
+        total, costs = max((total, costs), _value(sparse, _relaxed(across, seconds)), key=lambda pair: pair[0])
     return -(-total // SCALE), (total + np.maximum(costs, 0)) / SCALE
+
+
+def _value(sparse: Any, weights: FloatArray) -> tuple[int, Whole]:
+    """SCALE L(y) and SCALE (1 - sum of y over each row) for weights rounded down, in whole numbers."""
+    whole = np.floor(np.clip(weights, 0.0, 1.0) * SCALE).astype(np.int64)
+    costs = SCALE - sparse @ whole
+    return int(whole.sum()) + int(np.minimum(costs, 0).sum()), costs
+
+
+def _relaxed(across: Any, seconds: float) -> FloatArray:
+    """Dual weights of the points in the linear relaxation; zeros where the time does not suffice."""
+    from scipy.optimize import linprog
+
+    points, rows = across.shape
+    options = {"time_limit": seconds}
+    answer = linprog(
+        np.ones(rows), A_ub=-across, b_ub=-np.ones(points), bounds=(0, None), method="highs", options=options
+    )
+    return np.asarray(-answer.ineqlin.marginals) if answer.status == 0 else np.zeros(points)
 
 
 def _program(matrix: NDArray[np.bool_], size: int, seconds: float) -> tuple[Whole | None, int]:
