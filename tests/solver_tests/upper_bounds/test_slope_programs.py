@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers.lipschitz.bounds.slopes.arrays import NUMPY, SlopeArrays, on_device
+from solvers.lipschitz.bounds.slopes.arrays import NUMPY, ArrayLibrary, on_device
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 from solvers.lipschitz.bounds.slopes.proof import proved_columns, proved_diagonal
 from solvers.lipschitz.bounds.slopes.vectors import VectorNetwork
@@ -88,7 +88,7 @@ def test_torch_finds_the_multipliers_that_numpy_finds(p: float) -> None:
 
 
 @pytest.mark.parametrize("arrays", [NUMPY, on_device("cpu")], ids=["numpy", "torch"])
-def test_sweeps_in_float32_end_at_the_same_optimum_and_report_it_in_float64(arrays: SlopeArrays) -> None:
+def test_sweeps_in_float32_end_at_the_same_optimum_and_report_it_in_float64(arrays: ArrayLibrary) -> None:
     layers = SlopeLayers.of(gaussian_network([20, 40, 40, 1], np.random.default_rng(7)))
     double = VectorNetwork(layers, 2.0, 12, np.random.default_rng(0))
     double.run(600)

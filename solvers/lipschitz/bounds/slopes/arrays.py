@@ -9,11 +9,11 @@ import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
 
-__all__ = ["NUMPY", "SlopeArrays", "on_device"]
+__all__ = ["NUMPY", "ArrayLibrary", "on_device"]
 
 
 @dataclass(frozen=True, slots=True)
-class SlopeArrays:
+class ArrayLibrary:
     """A module of arrays and where its arrays lie.
 
     Attributes:
@@ -43,11 +43,11 @@ class SlopeArrays:
         return np.asarray(found, dtype=np.float64)
 
 
-NUMPY = SlopeArrays(np)
+NUMPY = ArrayLibrary(np)
 
 
-def on_device(device: str) -> SlopeArrays:
+def on_device(device: str) -> ArrayLibrary:
     """Arrays of torch on a device that it has (`devices.check_device`)."""
     import torch
 
-    return SlopeArrays(torch, device)
+    return ArrayLibrary(torch, device)

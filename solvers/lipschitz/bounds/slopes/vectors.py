@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
-from solvers.lipschitz.bounds.slopes.arrays import NUMPY, SlopeArrays
+from solvers.lipschitz.bounds.slopes.arrays import NUMPY, ArrayLibrary
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 
 __all__ = ["Multipliers", "VectorNetwork"]
@@ -74,7 +74,7 @@ class VectorNetwork:
         p: float,
         rank: int,
         rng: np.random.Generator,
-        arrays: SlopeArrays = NUMPY,
+        arrays: ArrayLibrary = NUMPY,
         *,
         single: bool = False,
         shape: FloatArray | None = None,
