@@ -36,10 +36,14 @@ __all__ = ["Ascent"]
 # Points of the first round: screened, climbing, moved. Climbs get twice as long from round to round, and half as many.
 SCREENED, CLIMBING, MOVED, TRIES = 4096, 96, 12, 32
 CLIMB_STEPS, MOVE_ROUNDS, DOUBLINGS, FEWEST = 60, 40, 3, 8
-# Rounds at most, and rounds without gain that end the search: of a handful of neurons, one round sees all patterns.
-MOST_ROUNDS, PATIENCE, HANDFUL = 8, 4, 8
+# Neurons up to which more walks are worth more than longer climbs.
+FEW_NEURONS = 100
+# Rounds at most, and rounds without gain that end the search: one, and one more for every handful of neurons.
+MOST_ROUNDS, PATIENCE, HANDFUL = 8, 4, 12
 # Multiplications of a round, and of all: larger networks get fewer points. A step of a climb is six passes.
-ROUND_WORK, ALL_WORK, PASSES = 2**35, 2**38, 6
+ROUND_WORK, ALL_WORK, PASSES = 2**35, 2**37, 6
+# Inputs beyond which small moves of a point gain nothing that climbs do not.
+MOST_MOVED = 64
 # Numbers in the arrays of one block, and multiplications.
 MOST_NUMBERS, BLOCK_WORK = 2**23, 2**30
 # Networks that walks are for; starts of walks in a round, those from the best points and those beside them; numbers in
@@ -135,7 +139,7 @@ class _Climb:
             self.best.enter(domain.centre[None, :])
             self.best.prove(self.deadline, last=True)
             return True
-        patience = 1 if sum(network.widths) <= HANDFUL else PATIENCE
+        patience = min(PATIENCE, 1 + sum(network.widths) // HANDFUL)
         search, without = None, 0
         while self.rounds < MOST_ROUNDS and without < patience and self.work < ALL_WORK:
             before = self.best.longest
@@ -163,11 +167,11 @@ class _Climb:
     def _round(self, search: SearchNetwork, where: Domain) -> None:
         rng, q = self.rng, self.problem.dual_p
         n, d = sum(self.problem.network.widths), search.unit.size
-        climb_steps, move_rounds = min(CLIMB_STEPS, 6 * n), min(MOVE_ROUNDS, 6 * n)
-        wanted = 2 * SCREENED + PASSES * CLIMBING * climb_steps + 2 * MOVED * TRIES * move_rounds
+        climb_steps, move_rounds = min(CLIMB_STEPS, 4 + n), min(MOVE_ROUNDS, 4 + n)
+        wanted = 2 * SCREENED + PASSES * CLIMBING * climb_steps
         size = min(1.0, ROUND_WORK / (search.work * wanted))
         screened = min(max(64, int(size * SCREENED)), 32 * n * d)
-        doubled = 2 ** min(self.rounds, DOUBLINGS)
+        doubled = 2 ** min(self.rounds, DOUBLINGS) if n > FEW_NEURONS else 1
         climbing = max(FEWEST, min(int(size * CLIMBING), 8 * n) // doubled)
         u = self._screen(search, where, screened, climbing)
         self.best.prove(self.deadline)
@@ -178,7 +182,7 @@ class _Climb:
             self._enter(search, u, values)
             ends.append(search.inputs(u))
         self.best.prove(self.deadline)
-        moved = int(size * MOVED)
+        moved = int(size * MOVED) if d <= MOST_MOVED else 0
         if not len(self.best.points):
             return
         if moved:
