@@ -36,6 +36,7 @@ from solvers.problems.shared_exponents import share_between_exponents
 
 __all__ = ["Portfolio"]
 
+NO_CERTIFICATE = "what closes the gap is too long to be kept as a certificate"
 # Of a method that is asked for a second opinion only, because rounding stopped another one.
 MORE_PATIENCE = 30.0
 # Of what a search has left, what goes to the bounds that it asks for, each its share of it.
@@ -245,14 +246,13 @@ class Portfolio(AbstractLipschitzSolver):
             seconds[key] = seconds.get(key, 0.0) + answer.stats.get("wall_seconds", 0.0)
         stats |= {**seconds, "wall_seconds": sum(seconds.values())}
         if budget.is_closed(best.lower, best.upper):
-            return replace(best, status=Status.EXACT, stats=stats)
+            unproved = self.certified and best.certificate is None
+            return replace(best, status=Status.EXACT, stats=stats, reason=NO_CERTIFICATE if unproved else "")
         searched = [answer.status for stage, answer in case.asked if stage.exact]
         status = searched[-1] if searched else Status.BOUNDED
         troubled = case.troubled
         if troubled:
             status, reason = Status.NUMERICAL_TROUBLE, f"{troubled.method}: {troubled.reason}"
-        elif status is Status.BOUNDED and searched:  # a certificate is asked for, and the exact answer has none
-            reason = best.reason
         else:
             searches = any(member.exact for member in self.members)
             reason = why_open(case.problem, case.choice, [stage for stage, _ in case.asked], best, deadline, searches)

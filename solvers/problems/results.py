@@ -147,23 +147,25 @@ class LipschitzBounds:
     def joined(self, other: LipschitzBounds, budget: Budget) -> LipschitzBounds:
         """The better end of two answers to one question, each with what proves it.
 
-        An upper bound with a certificate is not given up for one without, however much lower that is. Statistics are
-        of this answer; status and reason too, where the ends leave a gap.
+        Where an upper bound closes the gap, one that does so counts, with a certificate if there is such a one. While
+        none does, an upper bound with a certificate is not given up for one without, however much lower that is.
+        Statistics are of this answer; status and reason too, where the ends leave a gap.
 
         Args:
             budget: whose gap says what is exact.
         """
         low = max(self, other, key=lambda answer: answer.lower)
-        high = min(self, other, key=lambda answer: (answer.certificate is None, answer.upper))
+        high = min(
+            self,
+            other,
+            key=lambda one: (not budget.is_closed(low.lower, one.upper), one.certificate is None, one.upper),
+        )
         if low is self and high is self:
             return self
         names = f"{low.method}+{high.method}".split("+")
         status, reason = self.status, self.reason
         if budget.is_closed(low.lower, high.upper):
             status, reason = Status.EXACT, ""
-        elif status is Status.EXACT:
-            status = Status.BOUNDED
-            reason = f"{self.method} proves {self.upper:.9g} without a certificate: leave that out for the lower bound"
         return replace(
             self,
             lower=low.lower,
