@@ -11,6 +11,7 @@ Source: splitting for error-free products as in [OOR12], with whole digits in th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,10 +50,14 @@ class DigitMatrix:
     rest: float
 
     @classmethod
-    def of(cls, matrix: FloatArray, bits: int, most: int = MOST_LIMBS) -> DigitMatrix:
-        """Digits of finite entries, exact unless `most` of them do not reach."""
-        largest = math.frexp(float(np.abs(matrix).max(initial=0.0)))[1]
-        exponent = largest - bits + 1
+    def of(cls, matrix: FloatArray, bits: int, most: int = MOST_LIMBS, largest: float | None = None) -> DigitMatrix:
+        """Digits of finite entries, exact unless `most` of them do not reach.
+
+        Args:
+            largest: no less than the size of any entry; parts of one matrix share it.
+        """
+        largest = float(np.abs(matrix).max(initial=0.0)) if largest is None else largest
+        exponent = math.frexp(largest)[1] - bits + 1
         left = _shifted(matrix, -exponent)
         vanished = bool((_shifted(left, exponent) != matrix).any())
         digits: list[FloatArray] = []
@@ -136,27 +141,46 @@ class FixedPoint:
         Args:
             matrix: (m, n), with `bits` as here and bits <= bits_for(n).
         """
+        return self.times_rows([matrix], most)
+
+    def times_rows(self, parts: Iterable[DigitMatrix], most: int) -> FixedPoint:
+        """The same for a matrix that comes some rows after the other, made when they are due and then let go.
+
+        Args:
+            parts: with the same number of columns and the same exponent.
+        """
         levels, n, count = self.limbs.shape
         flat = self.limbs.transpose(1, 0, 2).reshape(n, levels * count).astype(np.float64)
-        m = len(matrix.sizes)
-        total = np.zeros((levels + len(matrix.digits) - 1, m, count), dtype=np.int64)
-        for s, digit in enumerate(matrix.digits):
-            product = (digit @ flat).astype(np.int64).reshape(m, levels, count)
-            total[s : s + levels] += product.transpose(1, 0, 2)
-        limbs, exponent = _carried(total, self.exponent + matrix.exponent, self.bits)
+        totals: list[NDArray[np.int64]] = []
+        spread: list[FloatArray] = []
+        below, rest = 0, 0.0
+        for part in parts:
+            m = len(part.sizes)
+            total = np.zeros((levels + len(part.digits) - 1, m, count), dtype=np.int64)
+            for s, digit in enumerate(part.digits):
+                product = (digit @ flat).astype(np.int64).reshape(m, levels, count)
+                total[s : s + levels] += product.transpose(1, 0, 2)
+            totals.append(total)
+            # |W| errors; its own rounding is below (n + 3) EPSILON of it.
+            errors = np.zeros((m, count))
+            if self.errors.any():
+                with np.errstate(invalid="ignore", over="ignore"):
+                    errors = (part.sizes @ self.errors) * (1 + (n + 3) * EPSILON)
+                errors[np.isnan(errors)] = math.inf  # 0 times inf
+            spread.append(errors)
+            below, rest = part.exponent, max(rest, part.rest)
+        longest = max(len(total) for total in totals)
+        whole = np.concatenate([np.pad(total, ((0, longest - len(total)), (0, 0), (0, 0))) for total in totals], axis=1)
+        limbs, exponent = _carried(whole, self.exponent + below, self.bits)
         kept, dropped = limbs[:most], limbs[most:]
         unit = exponent - self.bits * (len(kept) - 1)
-        # |W| errors, in units of the new last limb; its own rounding is below (n + 3) EPSILON of it.
-        errors = np.zeros((m, count))
-        if self.errors.any():
-            shift = self.last_exponent + matrix.exponent + self.bits - unit
-            with np.errstate(invalid="ignore", over="ignore"):
-                errors = (matrix.sizes @ self.errors) * (1 + (n + 3) * EPSILON)
-            errors[np.isnan(errors)] = math.inf  # 0 times inf
-            errors = np.where(errors > 0, np.maximum(_scaled(errors, shift), LEAST), 0.0)
-        if matrix.rest:
+        # In units of the new last limb.
+        errors = np.concatenate(spread)
+        shift = self.last_exponent + below + self.bits - unit
+        errors = np.where(errors > 0, np.maximum(_scaled(errors, shift), LEAST), 0.0)
+        if rest:
             # No entry is larger than 2^(exponent + bits).
-            reach = _scaled(np.array(matrix.rest * n), self.exponent + matrix.exponent + 2 * self.bits - unit)
+            reach = _scaled(np.array(rest * n), self.exponent + below + 2 * self.bits - unit)
             errors = errors + max(float(reach), LEAST)
         if len(dropped):
             errors = errors + dropped.any(axis=0)  # what hangs below the last limb is little more than half of it

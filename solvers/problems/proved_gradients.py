@@ -7,6 +7,7 @@ on. Here the same bounds go with fixed-point numbers whose length grows until ev
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ __all__ = ["ProvedGradient", "proved_gradients"]
 MOST_PRODUCTS = 2e10
 # Weights whose digits are kept from one block of points to the next.
 MOST_KEPT = 2_000_000
+# Weights of larger networks whose digits are made at once: so many stay in a processor's cache.
+AT_ONCE = 2**16
 # Numbers in one array of limbs.
 MOST_NUMBERS = 4_000_000
 # A pre-activation so small beside what it is the sum of may be 0: it does not say how many digits others need.
@@ -115,7 +118,7 @@ class _Proof:
         patterns: list[NDArray[np.bool_]] = []
         zeros: list[NDArray[np.bool_]] = []
         for k in range(self.network.depth):
-            vectors = vectors.with_ones().times(self._layer(k), self.limbs)
+            vectors = vectors.with_ones().times_rows(self._layer(k), self.limbs)
             values = vectors.values()
             zero = (values == 0) & (vectors.errors == 0)
             certain = (np.abs(values) * (1 - 8 * EPSILON) > vectors.errors) | zero
@@ -131,18 +134,40 @@ class _Proof:
             self._enter(place[flat], [p[:, flat] for p in patterns], found)
         return set(place[kinked].tolist())
 
-    def _layer(self, k: int) -> DigitMatrix:
+    def _layer(self, k: int) -> Iterable[DigitMatrix]:
         """Weights and, in the last column, biases."""
-        if k in self._kept:
-            return self._kept[k]
-        whole = np.column_stack([self.network.weights[k], self.network.biases[k]])
-        matrix = DigitMatrix.of(whole, self.bits, self.limbs + 2)
-        if self._keep:
-            self._kept[k] = matrix
-        return matrix
+        w, b = self.network.weights[k], self.network.biases[k]
+        if not self._keep:
+            step = max(1, AT_ONCE // (w.shape[1] + 1))
+            parts = (np.column_stack([w[i : i + step], b[i : i + step]]) for i in range(0, len(w), step))
+            return self._digits(parts, max(_largest(w), _largest(b[:, None])))
+        return [self._whole(k)]
 
-    def _weights(self, k: int) -> DigitMatrix:
-        return self._layer(k).columns(self.network.weights[k].shape[1])
+    def _weights(self, k: int) -> Iterable[DigitMatrix]:
+        w = self.network.weights[k]
+        if not self._keep:
+            step = max(1, AT_ONCE // w.shape[1])
+            return self._digits((w[i : i + step] for i in range(0, len(w), step)), _largest(w))
+        return [self._whole(k).columns(w.shape[1])]
+
+    def _transposed(self, k: int) -> Iterable[DigitMatrix]:
+        w = self.network.weights[k]
+        if not self._keep:
+            step = max(1, AT_ONCE // len(w))
+            parts = (np.ascontiguousarray(w[:, i : i + step].T) for i in range(0, w.shape[1], step))
+            return self._digits(parts, _largest(w))
+        return [self._whole(k).columns(w.shape[1]).transposed]
+
+    def _digits(self, parts: Iterable[FloatArray], largest: float) -> Iterable[DigitMatrix]:
+        """Parts of one matrix, whose digits are let go when they have been multiplied."""
+        return (DigitMatrix.of(part, self.bits, self.limbs + 2, largest) for part in parts)
+
+    def _whole(self, k: int) -> DigitMatrix:
+        """The weights and biases of a small network, kept."""
+        if k not in self._kept:
+            whole = np.column_stack([self.network.weights[k], self.network.biases[k]])
+            self._kept[k] = DigitMatrix.of(whole, self.bits, self.limbs + 2)
+        return self._kept[k]
 
     def _flatness(
         self, patterns: list[NDArray[np.bool_]], zeros: list[NDArray[np.bool_]], count: int
@@ -174,7 +199,7 @@ class _Proof:
         flat, kinked = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
         slope = FixedPoint.of(np.tile(np.eye(d), count), self.bits)
         for k in range(1 + max(k for k, zero in enumerate(zeros) if zero.any())):
-            slope = slope.times(self._weights(k), self.limbs)
+            slope = slope.times_rows(self._weights(k), self.limbs)
             sizes = np.abs(slope.values()) * (1 - 8 * EPSILON)
             rows = np.repeat(zeros[k], d, axis=1)
             kinked |= (rows & (sizes > slope.errors)).reshape(-1, count, d).any(axis=(0, 2))
@@ -188,7 +213,7 @@ class _Proof:
         depth = self.network.depth
         rows = FixedPoint.of(np.repeat(self.network.weights[-1].T, len(place), axis=1), self.bits)
         for k in reversed(range(depth)):
-            rows = rows.keep(patterns[k]).times(self._weights(k).transposed, self.limbs)
+            rows = rows.keep(patterns[k]).times_rows(self._transposed(k), self.limbs)
         with np.errstate(over="ignore", under="ignore"):
             gradients = np.ldexp(rows.values(), rows.last_exponent)
             # Three roundings of the entry, one more where it is far below 1, and the error of its limbs.
@@ -198,3 +223,8 @@ class _Proof:
             if np.isfinite(gradients[:, column]).all() and np.isfinite(errors[:, column]).all():
                 pattern = tuple(p[:, column].copy() for p in patterns)
                 found[k] = ProvedGradient(pattern, gradients[:, column].copy(), errors[:, column].copy())
+
+
+def _largest(matrix: FloatArray) -> float:
+    """The size of its largest entry."""
+    return max(float(matrix.max()), -float(matrix.min()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -87,3 +88,20 @@ def test_errors_in_beyond_the_range_of_float64_settle_nothing() -> None:
     vectors = FixedPoint(np.ones((1, 2, 1), dtype=np.int64), 0, 22, np.full((2, 1), np.inf))
     found = vectors.times(DigitMatrix.of(np.array([[0.0, 1.0], [0.0, 0.0]]), 22), 3)
     assert not (np.abs(found.values()) > found.errors).any()
+
+
+def test_rows_that_come_in_parts_multiply_to_the_same() -> None:
+    rng = np.random.default_rng(5)
+    matrix = rng.standard_normal((11, 6)) * 10.0 ** rng.integers(-30, 3, (11, 6))
+    matrix[4:8] = np.round(matrix[4:8])  # parts with fewer digits than others
+    vectors = FixedPoint.of(rng.standard_normal((6, 2)), 22)
+    vectors = replace(vectors, errors=rng.uniform(0.0, 3.0, vectors.errors.shape))
+    for most in (2, 3, 5, 20):
+        whole = vectors.times(DigitMatrix.of(matrix, 22, most + 2), most)
+        largest = float(np.abs(matrix).max())
+        parts = vectors.times_rows(
+            (DigitMatrix.of(matrix[i : i + 4], 22, most + 2, largest) for i in range(0, 11, 4)), most
+        )
+        assert parts.exponent == whole.exponent
+        assert np.array_equal(parts.limbs, whole.limbs)
+        assert np.array_equal(parts.errors, whole.errors)

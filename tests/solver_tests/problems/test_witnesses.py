@@ -14,6 +14,7 @@ from solvers.arithmetic.rationals import norm_at_least
 from solvers.files.models import load_network
 from solvers.lipschitz.sampling import Sampling
 from solvers.networks.relu import ReluNetwork
+from solvers.problems import proved_gradients as proved_gradients_module
 from solvers.problems import witnesses
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box
@@ -154,6 +155,22 @@ def test_signs_that_float64_gets_wrong_are_put_right() -> None:
         lower, witness = witness_bound(problem, point)
         assert witness is not None
         assert Fraction(lower) <= slope <= Fraction(lower) * (1 + Fraction(1, 10**12))
+
+
+def test_networks_whose_digits_are_made_part_by_part_prove_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = deep(4, 24, 24)
+    points = points_in(Box.cube(4), 5)
+    whole = proved_gradients_module.proved_gradients(network, points)
+    monkeypatch.setattr(proved_gradients_module, "MOST_KEPT", 0)
+    monkeypatch.setattr(proved_gradients_module, "AT_ONCE", 100)
+    parts = proved_gradients_module.proved_gradients(network, points)
+    for point, one, other in zip(points, whole, parts, strict=True):
+        assert one is not None
+        assert other is not None
+        assert all(np.array_equal(a, b) for a, b in zip(one.pattern, other.pattern, strict=True))
+        exact = by_definition(network, point)
+        for g, value, error in zip(exact, other.gradient.tolist(), other.errors.tolist(), strict=True):
+            assert abs(g - Fraction(value)) <= Fraction(error)
 
 
 def test_ordinary_networks_keep_the_bits_of_float64(monkeypatch: pytest.MonkeyPatch) -> None:
