@@ -67,7 +67,10 @@ class LinearRegion:
             Array of shape (outputs, d), exact up to float64 rounding. Emptiness of the region is not checked.
         Source: [DFGSV25, section 2].
         """
-        return self.affine_maps()[-1][0]
+        rows = self.network.weights[-1]
+        for w, active in zip(reversed(self.network.weights[:-1]), reversed(self.pattern), strict=True):
+            rows = (rows * active) @ w
+        return rows
 
     def half_spaces(self) -> tuple[FloatArray, FloatArray]:
         """The region as {x : A x + c >= 0}, rows signed by the pattern, all layers stacked.
