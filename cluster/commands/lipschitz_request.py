@@ -58,7 +58,7 @@ class LipschitzRequest:
     starts: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Points (k, d), such as data, where ascent starts: .npy, .csv, or .npz with x."
+            metavar="FILE", help="Points (k, d), such as data, where climbs start: .npy, .csv, or .npz with x."
         ),
     ] = None
     plot: Annotated[

@@ -94,7 +94,7 @@ class AbstractLipschitzSolver(abc.ABC):
         Raises:
             InputError: the method looks for none, or these are no points.
         """
-        raise InputError(f"method {self.name} does not start from points: ask ascent (--method ascent)")
+        raise InputError(f"method {self.name} starts from no points: --starts is for --method auto, bounds and ascent")
 
     def solve(
         self, problem: LipschitzProblem, *, budget: Budget | None = None, rng: np.random.Generator | None = None

@@ -14,9 +14,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.propagation import undecided_neurons
 from solvers.lipschitz.stages.choice import (
+    ASCENT,
     MOST_PROPAGATION,
     MOST_RATIO,
     MOST_SEARCHED,
@@ -117,6 +119,11 @@ class Portfolio(AbstractLipschitzSolver):
 
     def certifying(self) -> Self:
         return replace(self, certified=True, members=tuple(member.certifying() for member in self.members))
+
+    def starting_at(self, points: FloatArray) -> Self:
+        """The same method, whose climbs start from these points (k, d) too."""
+        moved = (member.starting_at(points) if member.name == ASCENT else member for member in self.members)
+        return replace(self, members=tuple(moved))
 
     def solve_together(
         self,

@@ -8,8 +8,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.portfolio import Portfolio
+from solvers.lipschitz.stages.choice import ASCENT
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem
@@ -42,6 +44,11 @@ class TwoSided(AbstractLipschitzSolver):
 
     def certifying(self) -> Self:
         return replace(self, certified=True, members=tuple(member.certifying() for member in self.members))
+
+    def starting_at(self, points: FloatArray) -> Self:
+        """The same method, whose climbs start from these points (k, d) too."""
+        moved = (member.starting_at(points) if member.name == ASCENT else member for member in self.members)
+        return replace(self, members=tuple(moved))
 
     def solve_together(
         self,

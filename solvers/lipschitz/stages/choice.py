@@ -23,6 +23,7 @@ import numpy as np
 from solvers.problems.questions import LipschitzProblem
 
 __all__ = [
+    "ASCENT",
     "MOST_PROPAGATION",
     "MOST_RATIO",
     "MOST_SEARCHED",

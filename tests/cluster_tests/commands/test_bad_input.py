@@ -104,6 +104,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         lambda f: ["lipschitz", str(f / "good.npz"), "--method", "norm-product", "--starts", str(f / "points.npy")],
         "norm-product",
     ),
+    "starts for a search that is spread": (
+        lambda f: ["lipschitz", str(f / "good.npz"), "--executor", "ray", "--starts", str(f / "points.npy")],
+        "--executor ray",
+    ),
     "unknown method": (lambda f: ["lipschitz", str(f / "good.npz"), "--method", "vertex-enum"], "did you mean"),
     "many outputs, none chosen": (lambda f: ["lipschitz", str(f / "two.npz")], "--output"),
     "no such output": (lambda f: ["lipschitz", str(f / "two.npz"), "--output", "7"], "0..1"),

@@ -129,3 +129,13 @@ def test_the_solver_of_programs_is_chosen_in_two_ways(tmp_path: Path) -> None:
         answer = run("lipschitz", str(tmp_path / "net.npz"), "--method", *words)
         assert answer.exit_code == 2
         assert said in answer.stderr
+
+
+@pytest.mark.parametrize("method", ["auto", "bounds"])
+def test_starts_are_taken_and_those_outside_are_said_to_be_moved(method: str, tmp_path: Path) -> None:
+    save_network(gaussian_network([3, 5, 1], np.random.default_rng(0), 0.3), tmp_path / "small.npz")
+    np.save(tmp_path / "points.npy", np.array([[0.5, 0.5, 0.5], [0.5, 7.0, 0.5]]))
+    where = ("--box", "0", "1", "--method", method, "--starts", str(tmp_path / "points.npy"))
+    answer = run("lipschitz", str(tmp_path / "small.npz"), *where)
+    assert answer.exit_code in (0, 3)
+    assert "1 of 2 starts lie outside" in answer.stderr

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from numba.core import event
 
+from solvers.errors import UnsupportedProblemError
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
+from solvers.lipschitz.ascent import Ascent
 from solvers.lipschitz.portfolio import Portfolio
 from solvers.lipschitz.propagation import undecided_neurons
 from solvers.lipschitz.region_enumeration import RegionEnumeration
@@ -20,6 +22,7 @@ from solvers.lipschitz.search import proofs as search_proofs
 from solvers.lipschitz.shallow import certificates as cell_certificates
 from solvers.lipschitz.stages import choice as choices
 from solvers.lipschitz.stages.choice import FIRST_SHARE, MOST_RATIO, PATIENCE, SEARCH_SHARE
+from solvers.lipschitz.two_sided import TwoSided
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
 from solvers.problems.questions import LipschitzProblem
@@ -376,3 +379,14 @@ def test_an_answer_that_closes_the_gap_stays_exact_where_its_tree_is_too_long_to
     assert answer.certificate is None
     assert answer.stats["certified"] == 0
     assert "too long" in answer.reason
+
+
+@pytest.mark.parametrize("name", ["auto", "bounds"])
+def test_starts_reach_the_climbs_of_auto_and_bounds(name: str) -> None:
+    points = np.array([[0.25, 0.5]])
+    started = LIPSCHITZ_SOLVERS[name].certifying().starting_at(points)
+    assert isinstance(started, Portfolio | TwoSided)
+    climbs = [member for member in started.members if isinstance(member, Ascent)]
+    assert [climb.starts.tolist() for climb in climbs if climb.starts is not None] == [points.tolist()]
+    with pytest.raises(UnsupportedProblemError, match="2 coordinates"):
+        started.solve(problem([3, 300, 300, 1]))
