@@ -11,69 +11,86 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray, check_exponent, dual_exponent, vector_norm
 from solvers.arithmetic.rounding import EPSILON
 
-__all__ = ["operator_norm_bound", "operator_norm_rules", "spectral_bound"]
+__all__ = ["OperatorNorms", "spectral_bound"]
 
 
-def operator_norm_bound(matrix: FloatArray, source: float, target: float, spectral: float | None = None) -> float:
-    """An upper bound of ||W||_{a -> b}, equal to it (up to rounding) for the exact pairs above.
+@dataclass(slots=True, eq=False)
+class OperatorNorms:
+    """Upper bounds of ||W||_{a -> b} for many pairs (a, b): lengths of rows and columns are computed once each.
 
-    Args:
+    Attributes:
         matrix: W of shape (m, n).
-        source: a, the exponent on R^n.
-        target: b, the exponent on R^m.
         spectral: `spectral_bound(matrix)` where it is known already: it takes nearly all of the time.
     """
-    return min(operator_norm_rules(matrix, source, target, spectral).values())
 
+    matrix: FloatArray
+    spectral: float | None = None
+    _known: dict[tuple[float, int], FloatArray] = field(default_factory=dict)
 
-def operator_norm_rules(
-    matrix: FloatArray, source: float, target: float, spectral: float | None = None
-) -> dict[str, float]:
-    """Upper bounds of ||W||_{a -> b} by the rule that proves each.
+    def bound(self, source: float, target: float) -> float:
+        """An upper bound of ||W||_{a -> b}, equal to it (up to rounding) for the exact pairs above.
 
-    "columns": the longest column in l_b, and ||x||_1 <= n^(1 - 1/a) ||x||_a. "rows": the longest row in l_{a'}, and
-    ||y||_b <= m^(1/b) ||y||_inf. "spectral": the largest singular value, norms compared likewise. "hoelder": the rows
-    in l_{a'}, their lengths in l_b. "one-two", "two-inf", "one-inf" (a = b): log-convexity in 1/a between these norms
-    (Riesz-Thorin).
+        Args:
+            source: a, the exponent on R^n.
+            target: b, the exponent on R^m.
+        """
+        return min(self.rules(source, target).values())
 
-    Args:
-        matrix, source, target, spectral: as for `operator_norm_bound`. A pair with an exact rule has that one alone.
-    """
-    a, b = check_exponent(source), check_exponent(target)
-    w = np.asarray(matrix, dtype=np.float64)
-    m, n = w.shape
-    upward = 1 + (m + n + 16) * 4 * EPSILON
-    columns = float(vector_norm(w, b, axis=0).max()) * upward  # ||W||_{1 -> b}
-    rows = float(vector_norm(w, dual_exponent(a), axis=1).max()) * upward  # ||W||_{a -> inf}
-    if a == 1:
-        return {"columns": columns}
-    if math.isinf(b):
-        return {"rows": rows}
-    spectral = spectral_bound(w) if spectral is None else spectral
-    if a == 2 and b == 2:
-        return {"spectral": spectral}
-    found = {
-        "hoelder": float(vector_norm(vector_norm(w, dual_exponent(a), axis=1), b)) * upward,
-        "columns": columns * n ** (1 - _inverse(a)) * upward,
-        "rows": rows * m ** _inverse(b) * upward,
-        "spectral": spectral * n ** max(0.0, 0.5 - _inverse(a)) * m ** max(0.0, _inverse(b) - 0.5) * upward,
-    }
-    if a == b:
-        t = _inverse(a)
-        ends = {"one": (1.0, float(np.abs(w).sum(axis=0).max())), "two": (0.5, spectral)}
-        ends["inf"] = (0.0, float(np.abs(w).sum(axis=1).max()))
-        for high, low in (("one", "two"), ("two", "inf"), ("one", "inf")):
-            (start, longer), (end, shorter) = ends[high], ends[low]
-            if end <= t <= start:
-                weight = (t - end) / (start - end)
-                found[f"{high}-{low}"] = longer**weight * shorter ** (1 - weight) * upward
-    return found
+    def rules(self, source: float, target: float) -> dict[str, float]:
+        """Upper bounds of ||W||_{a -> b} by the rule that proves each.
+
+        "columns": the longest column in l_b, and ||x||_1 <= n^(1 - 1/a) ||x||_a. "rows": the longest row in l_{a'}, and
+        ||y||_b <= m^(1/b) ||y||_inf. "spectral": the largest singular value, norms compared likewise. "hoelder": the
+        rows in l_{a'}, their lengths in l_b. "one-two", "two-inf", "one-inf" (a = b): log-convexity in 1/a between
+        these norms (Riesz-Thorin).
+
+        Args:
+            source, target: as for `bound`. A pair with an exact rule has that one alone.
+        """
+        a, b = check_exponent(source), check_exponent(target)
+        m, n = self.matrix.shape
+        upward = 1 + (m + n + 16) * 4 * EPSILON
+        if a == 1:
+            return {"columns": self._longest(b, 0) * upward}  # ||W||_{1 -> b}
+        if math.isinf(b):
+            return {"rows": self._longest(dual_exponent(a), 1) * upward}  # ||W||_{a -> inf}
+        if self.spectral is None:
+            self.spectral = spectral_bound(self.matrix)
+        if a == 2 and b == 2:
+            return {"spectral": self.spectral}
+        columns, rows = self._longest(b, 0) * upward, self._longest(dual_exponent(a), 1) * upward
+        found = {
+            "hoelder": float(vector_norm(self._lengths(dual_exponent(a), 1), b)) * upward,
+            "columns": columns * n ** (1 - _inverse(a)) * upward,
+            "rows": rows * m ** _inverse(b) * upward,
+            "spectral": self.spectral * n ** max(0.0, 0.5 - _inverse(a)) * m ** max(0.0, _inverse(b) - 0.5) * upward,
+        }
+        if a == b:
+            t = _inverse(a)
+            ends = {"one": (1.0, self._longest(1.0, 0)), "two": (0.5, self.spectral)}
+            ends["inf"] = (0.0, self._longest(1.0, 1))
+            for high, low in (("one", "two"), ("two", "inf"), ("one", "inf")):
+                (start, longer), (end, shorter) = ends[high], ends[low]
+                if end <= t <= start:
+                    weight = (t - end) / (start - end)
+                    found[f"{high}-{low}"] = longer**weight * shorter ** (1 - weight) * upward
+        return found
+
+    def _longest(self, exponent: float, axis: int) -> float:
+        return float(self._lengths(exponent, axis).max())
+
+    def _lengths(self, exponent: float, axis: int) -> FloatArray:
+        """Of the columns (axis 0) or rows (axis 1) in l_q."""
+        if (exponent, axis) not in self._known:
+            self._known[exponent, axis] = vector_norm(self.matrix, exponent, axis=axis)
+        return self._known[exponent, axis]
 
 
 # Side of a corner on which a decomposition is timed, and how much slower than by counting a whole matrix may be.

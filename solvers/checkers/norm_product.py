@@ -122,7 +122,7 @@ def _product(left: FloatArray, spread: FloatArray, right: FloatArray) -> tuple[F
 def _norm_is_at_most(
     w: FloatArray, a: float, b: float, rule: str, norm: Fraction, spread: FloatArray | None = None
 ) -> bool:
-    """Whether a rule of `operator_norms.operator_norm_rules` proves ||W||_{a -> b} <= norm.
+    """Whether a rule of `operator_norms.OperatorNorms.rules` proves ||W||_{a -> b} <= norm.
 
     Args:
         spread: W is known up to errors of these sizes.

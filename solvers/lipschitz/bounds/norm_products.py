@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray, check_exponent, dual_exponent, vector_norm
-from solvers.arithmetic.operator_norms import operator_norm_bound, operator_norm_rules, spectral_bound
+from solvers.arithmetic.operator_norms import OperatorNorms, spectral_bound
 from solvers.arithmetic.rounding import EPSILON, UNDERFLOW
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.results import Certificate
@@ -65,7 +65,7 @@ def norm_product_certificate(network: ReluNetwork, p: float, spectra: Sequence[f
     """What proves `norm_product_bound`: the best chain with a norm and a rule for every layer, or the absolute values.
 
     Data: `chain`, a list of layers from the first to the last, each with `source`, `target` (exponents), `norm` (no
-    less than the operator norm between them) and `rule` (see `operator_norms.operator_norm_rules`); None where the
+    less than the operator norm between them) and `rule` (see `operator_norms.OperatorNorms.rules`); None where the
     absolute values of the weights give less.
     """
     spectra = layer_spectra(network) if spectra is None else spectra
@@ -75,7 +75,7 @@ def norm_product_certificate(network: ReluNetwork, p: float, spectra: Sequence[f
     layers = []
     known = [*spectra, None]
     for w, source, target, spectral in zip(network.weights, path, [*path[1:], math.inf], known, strict=True):
-        rules = operator_norm_rules(w, source, target, spectral)
+        rules = OperatorNorms(w, spectral).rules(source, target)
         rule = min(rules, key=rules.__getitem__)
         layers.append({"source": source, "target": target, "rule": rule, "norm": rules[rule]})
     return Certificate("norm-product", {"chain": layers})
@@ -86,16 +86,16 @@ def _chain_bound(network: ReluNetwork, p: float, spectra: Sequence[float]) -> tu
     choices = sorted({1.0, 2.0, math.inf, check_exponent(p)})
     reached: dict[float, tuple[float, list[float]]] = {check_exponent(p): (1.0, [check_exponent(p)])}
     for w, spectral in zip(network.weights[:-1], spectra, strict=True):
+        norms = OperatorNorms(w, spectral)
         following: dict[float, tuple[float, list[float]]] = {}
         for target in choices:
             options = [
-                (cost * operator_norm_bound(w, source, target, spectral), [*path, target])
-                for source, (cost, path) in reached.items()
+                (cost * norms.bound(source, target), [*path, target]) for source, (cost, path) in reached.items()
             ]
             following[target] = min(options, key=lambda option: option[0])
         reached = following
-    last = network.weights[-1]
-    ends = [(cost * operator_norm_bound(last, source, math.inf), path) for source, (cost, path) in reached.items()]
+    last = OperatorNorms(network.weights[-1])
+    ends = [(cost * last.bound(source, math.inf), path) for source, (cost, path) in reached.items()]
     best = min(ends, key=lambda option: option[0])
     return best[0] * (1 + (network.depth + 2) * EPSILON), best[1]
 
@@ -159,28 +159,33 @@ class LayerProducts:
         for a layer.
         """
         choices = sorted({1.0, 2.0, math.inf, check_exponent(p)})
-        bound, terms = min((self._measured(p, r) for r in choices), key=lambda found: found[0])
+        norms = [
+            [OperatorNorms(sizes, spectral) for sizes, spectral in zip(*own, strict=True)]
+            for own in zip(self.sizes, self.spectra, strict=True)
+        ]
+        bound, terms = min((_measured(norms, p, r) for r in choices), key=lambda found: found[0])
         return bound, Certificate("norm-product", {"chain": None, "transformed": terms})
 
-    def _measured(self, p: float, r: float) -> tuple[float, list[list[dict[str, Any]]]]:
-        """m_(L+1) with hidden layers measured in l_r, and the norms."""
-        reached: list[float] = []
-        listed = []
-        for k, (products, singular) in enumerate(zip(self.sizes, self.spectra, strict=True), start=1):
-            target = math.inf if k == len(self.sizes) else r
-            total, terms = 0.0, []
-            for j, (sizes, spectral) in enumerate(zip(products, singular, strict=True)):
-                source = r if j else check_exponent(p)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    rules = operator_norm_rules(sizes, source, target, spectral)
-                rule = min(rules, key=rules.__getitem__)
-                if not math.isfinite(rules[rule]):
-                    return math.inf, []
-                terms.append({"source": source, "target": target, "rule": rule, "norm": rules[rule]})
-                total += rules[rule] * (0.5 ** (k - j) * reached[j - 1] if j else 0.5 ** (k - 1))
-            reached.append(total * (1 + 4 * (k + 2) * EPSILON))
-            listed.append(terms)
-        return reached[-1], listed
+
+def _measured(norms: Sequence[Sequence[OperatorNorms]], p: float, r: float) -> tuple[float, list[list[dict[str, Any]]]]:
+    """m_(L+1) with hidden layers measured in l_r, and the norms."""
+    reached: list[float] = []
+    listed = []
+    for k, products in enumerate(norms, start=1):
+        target = math.inf if k == len(norms) else r
+        total, terms = 0.0, []
+        for j, product in enumerate(products):
+            source = r if j else check_exponent(p)
+            with np.errstate(over="ignore", invalid="ignore"):
+                rules = product.rules(source, target)
+            rule = min(rules, key=rules.__getitem__)
+            if not math.isfinite(rules[rule]):
+                return math.inf, []
+            terms.append({"source": source, "target": target, "rule": rule, "norm": rules[rule]})
+            total += rules[rule] * (0.5 ** (k - j) * reached[j - 1] if j else 0.5 ** (k - 1))
+        reached.append(total * (1 + 4 * (k + 2) * EPSILON))
+        listed.append(terms)
+    return reached[-1], listed
 
 
 def _times(product: FloatArray, radius: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:

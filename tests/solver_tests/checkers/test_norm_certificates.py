@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from solvers.arithmetic.norms import vector_norm
-from solvers.arithmetic.operator_norms import operator_norm_rules, spectral_bound
+from solvers.arithmetic.operator_norms import OperatorNorms, spectral_bound
 from solvers.arithmetic.rationals import norm_above, norm_at_most, power_above
 from solvers.checkers.norm_product import _norm_is_at_most, check_norm_product, spectral_norm_at_most
 from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
@@ -53,7 +53,7 @@ def test_honest_products_of_gaussian_networks_pass(sizes: list[int], p: float) -
 @given(matrices(), exponents(), exponents())
 def test_every_rule_proves_its_own_bound_and_hardly_less(w: np.ndarray, a: float, b: float) -> None:
     for source, target in ((a, b), (a, a)):
-        for rule, norm in operator_norm_rules(w, source, target).items():
+        for rule, norm in OperatorNorms(w).rules(source, target).items():
             assert _norm_is_at_most(w, source, target, rule, Fraction(norm))
             if norm:
                 assert not _norm_is_at_most(w, source, target, rule, Fraction(norm * (1 - 1e-9)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from solvers.arithmetic.norms import dual_exponent
-from solvers.arithmetic.operator_norms import operator_norm_bound, spectral_bound
+from solvers.arithmetic.operator_norms import OperatorNorms, spectral_bound
 from solvers.lipschitz.bounds.norm_products import LayerProducts, norm_product_bound
 from solvers.lipschitz.norm_product import NormProduct
 from solvers.lipschitz.vertex_enumeration import VertexEnumeration
@@ -81,7 +81,7 @@ def test_no_product_along_a_chain_of_norms_is_smaller(p: float) -> None:
     products = []
     for chain in itertools.product({1.0, 2.0, math.inf, p}, repeat=3):
         steps = zip(network.weights, (p, *chain), (*chain, math.inf), strict=True)
-        products.append(math.prod(operator_norm_bound(w, a, b) for w, a, b in steps))
+        products.append(math.prod(OperatorNorms(w).bound(a, b) for w, a, b in steps))
     assert norm_product_bound(network, p) <= min(products) * (1 + 1e-12)
     if p == 2.0:
         spectral = math.prod(float(np.linalg.svd(w, compute_uv=False)[0]) for w in network.weights)
