@@ -18,11 +18,11 @@ __all__ = ["EXPERIMENTS", "experiment_named"]
 
 _ALL: tuple[AbstractExperiment[Any], ...] = (
     LipschitzMonteCarlo(),
-    BoundTightness(),
     Interpolation(),
     MemorizerRobustness(),
     ComplexityExperiment(),
     Shifts(),
+    BoundTightness(),
 )
 
 EXPERIMENTS: dict[str, AbstractExperiment[Any]] = {experiment.name: experiment for experiment in _ALL}

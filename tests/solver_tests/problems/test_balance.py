@@ -122,8 +122,8 @@ def test_sizes_that_meet_outside_float64(method: str, network: ReluNetwork, trut
             assert verify_bounds(problem, answer).verdict is not Verdict.REFUTED
 
 
-# Products of norms depend on the units that neurons are measured in.
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "norm-product"])
+# Products of norms, and one multiplier for a whole layer, depend on the units that neurons are measured in.
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("norm-product", "eclipse-fast")])
 def test_units_change_nothing_beyond_rounding(method: str) -> None:
     solver = LIPSCHITZ_SOLVERS[method]
     for seed in range(3):
