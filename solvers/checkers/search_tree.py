@@ -5,6 +5,7 @@ needs nothing below it when
 
 - ranges propagated anew (`outward_ranges`) leave it no linear region, or bound its gradients by the claim;
 - its one pattern is complete and the exact gradient is no longer than the claim;
+- multipliers of slopes bound its gradients by the claim (`slope_leaves`);
 - multipliers y >= 0 of its signed pre-activations show it empty: their sum is <= 0 all over the box, in rational
   arithmetic. On a linear region all of them are > 0, but for those that vanish identically;
 - a decided pre-activation is constant with the other sign on the node, which is empty then;
@@ -19,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from solvers.arithmetic.rationals import DyadicArray, exact_dual, norm_at_most
 from solvers.checkers._base import Check
 from solvers.checkers.outward_ranges import Nodes, PieceNetwork, gradients_are_short, tighten_ranges
+from solvers.checkers.slope_leaves import SlopeLeaves
 from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 
@@ -36,6 +39,8 @@ SUBJECT = "upper bound"
 # Nodes looked at together.
 BATCH = 512
 LEAF = -1
+# A kind of proof.
+SLOPES = "slopes"
 
 
 class _Rejected(Exception):
@@ -49,7 +54,8 @@ def check_search_tree(problem: LipschitzProblem, data: Mapping[str, Any], upper:
         data: `pieces`, for every bounded piece `splits`: its tree in preorder, the inactive side first. -1 is a leaf,
             c >= 0 a split on neuron c = layer * (largest width) + neuron; -2 - c one at which ranges are not tightened
             before. And `proofs`: for leaves that need more than ranges [number of the leaf, kind, neurons,
-            multipliers], where kind is "rows" or "constant" and multipliers are numbers or fractions as text.
+            multipliers], where kind is "rows", "constant" or "slopes" and multipliers are numbers or fractions as
+            text, of slopes codes as in `slope_leaves`.
     """
     try:
         listed, pieces = data["pieces"], bounded_pieces(problem)
@@ -95,7 +101,7 @@ class _Tree:
         self.proofs: dict[int, tuple[str, list[int], list[Fraction]]] = {}
         for leaf, kind, neurons, multipliers in entry["proofs"]:
             values = [Fraction(v) for v in multipliers]
-            if len(values) != len(neurons) or any(v < 0 for v in values):
+            if kind != SLOPES and (len(values) != len(neurons) or any(v < 0 for v in values)):
                 raise _Rejected(f"leaf {leaf} must have one multiplier >= 0 for every neuron")
             self.proofs[int(leaf)] = (str(kind), [int(v) for v in neurons], values)
 
@@ -104,7 +110,7 @@ class _ExactPiece:
     """Pre-activations of a piece in rational arithmetic, beside its arrays."""
 
     def __init__(self, piece: BoundedPiece, arrays: PieceNetwork) -> None:
-        self.arrays = arrays
+        self.arrays, self.piece = arrays, piece
         network = piece.network
         self.widths = network.widths
         self.weights = [DyadicArray.of(w) for w in network.weights]
@@ -113,6 +119,10 @@ class _ExactPiece:
         self.q = exact_dual(piece.problem.p)
         self.low = [Fraction(v) for v in piece.box.lower.tolist()]
         self.high = [Fraction(v) for v in piece.box.upper.tolist()]
+
+    @cached_property
+    def slopes(self) -> SlopeLeaves:
+        return SlopeLeaves(self.piece)
 
     def neuron(self, code: int) -> tuple[int, int]:
         """Layer and neuron of a code."""
@@ -237,6 +247,12 @@ def _check_leaf(
         raise _Rejected(f"{title} may hold a gradient that is longer than the upper bound {upper!r}")
     kind, codes, multipliers = tree.proofs[leaf]
     where = [piece.neuron(code) for code in codes]
+    if kind == SLOPES:
+        if any(value.denominator != 1 for value in multipliers):
+            raise _Rejected(f"{title}: the codes of its multipliers must be whole numbers")
+        if not piece.slopes.are_short(signs, where, [int(value) for value in multipliers], upper):
+            raise _Rejected(f"{title} is not shown by its multipliers to keep the upper bound {upper!r}")
+        return
     split_signs = [int(signs[layer][neuron]) for layer, neuron in where]
     if 0 in split_signs or len(set(where)) != len(where):
         raise _Rejected(f"{title}: its proof uses a neuron that is undecided there, or one neuron twice")

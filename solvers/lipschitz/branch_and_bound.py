@@ -6,7 +6,7 @@ frontier holds a proved interval.
 
 Nodes are bounded by ranges and the dual view. A search that these do not end soon is bounded by LipSDP-Neuron too,
 first as a whole and, where that is far below, at every node with its decided neurons (`bounds.slopes.kernels`): on deep
-networks with p >= 2 a fraction of the nodes. Not so for a certificate, whose leaves hold no multipliers yet.
+networks with p >= 2 a fraction of the nodes. Leaves of a certificate hold the multipliers that their bounds are from.
 
 Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.directions` for the dual view for p = inf,
 `problems.regions` for the strict interior.
@@ -167,8 +167,8 @@ class BranchAndBound(AbstractLipschitzSolver):
             if left < math.inf:
                 steps = min(steps, max(1, int(left) // room))
             rounds += 1
-            if not asked and not self.certified and frontier.counts["nodes"] >= PLAIN:
-                arrays, slopes = _with_slopes(frontier, arrays, deadline)
+            if not asked and frontier.counts["nodes"] >= PLAIN:
+                arrays, slopes = _with_slopes(frontier, arrays, deadline, self.certified)
                 asked = True
             deadline.tell(problem.p, incumbent.lower, min(frontier.upper, enough))
             nodes = frontier.take(room)
@@ -184,7 +184,7 @@ class BranchAndBound(AbstractLipschitzSolver):
 
 
 def _with_slopes(
-    frontier: Frontier, arrays: list[PieceArrays], deadline: Deadline
+    frontier: Frontier, arrays: list[PieceArrays], deadline: Deadline, recorded: bool
 ) -> tuple[list[PieceArrays], list[SlopeArrays]]:
     """The pieces, and programs over slopes for each, if their bound of everything is far below what is open.
 
@@ -194,12 +194,13 @@ def _with_slopes(
 
     programs = []
     for p in arrays:
-        program = None if deadline.is_over else start_slopes(p)
+        program = None if deadline.is_over else start_slopes(p, recorded)
         if program is None:
             return arrays, []
         programs.append(program)
     whole = max(bound for _, bound in programs)
-    frontier.ceiling = min(frontier.ceiling, whole)
+    if not recorded:  # as of the product of norms
+        frontier.ceiling = min(frontier.ceiling, whole)
     if not whole <= WORTH * frontier.highest:
         return arrays, []
     thorough = [replace(p, kernel=p.kernel._replace(tight=0)) for p in arrays]

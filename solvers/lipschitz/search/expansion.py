@@ -23,6 +23,7 @@ from solvers.lipschitz.bounds.pattern_bounds import bound_gradients, longest_of_
 from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED
 from solvers.lipschitz.bounds.slopes.kernels import SlopeArrays
+from solvers.lipschitz.bounds.slopes.layers import NO_CODE
 from solvers.lipschitz.search.node_kernels import gather_rows, gradient_at, is_inside
 from solvers.lipschitz.search.nodes import Expansion, Node
 from solvers.lipschitz.search.proofs import BOUNDED, CONSTANT, EMPTY_ROWS, Leaf, no_log, read_log, room_for
@@ -97,11 +98,16 @@ def expand(
         p = pieces[node.piece]
         program = slopes[node.piece] if slopes else none
         vectors = program.start if node.vectors is None or not len(node.vectors) else node.vectors
-        log = room_for(steps, p.depth * p.padded) if keep else no_log()
+        codes = np.empty(0, dtype=np.int16)
+        if keep and len(vectors):
+            codes = np.full(len(vectors), NO_CODE, dtype=np.int16)
+            if node.codes is not None and len(node.codes):
+                codes = node.codes
+        log = room_for(steps, p.depth * p.padded, len(codes)) if keep else no_log()
         below = search_subtree(
             p.kernel,
             program,
-            (node.signs, node.z_low, node.z_high, node.point, vectors),
+            (node.signs, node.z_low, node.z_high, node.point, vectors, codes),
             node.chosen,
             node.bound,
             np.array(node.split),
@@ -113,7 +119,7 @@ def expand(
             keep,
         )
         # Read here: a log is long, and one for every node of a round would wait in memory.
-        return *below, read_log(log) if keep else []
+        return *below, read_log(log, p.depth * p.padded) if keep else []
 
     found = Expansion()
     searched = spread(search, nodes, max(1, min(threads, len(nodes))))
@@ -134,7 +140,7 @@ def expand(
             if child.split[0] < 0 and not p.kernel.stop[0]:
                 _examine_node(p, child, floor, incumbent, keep, found, tightened=True)
             elif child.split[0] == p.depth:
-                found.nodes.append(replace(child, bound=min(child.bound, longest_of_pattern(p, child.signs, floor))))
+                found.nodes.append(_bounded(child, longest_of_pattern(p, child.signs, floor)))
             else:
                 found.nodes.append(child)
     return found
@@ -144,7 +150,7 @@ def _unpacked(
     piece: int, which: slice, arrays: Sequence[np.ndarray], ends: NDArray[np.int64], choices: NDArray[np.int32]
 ) -> list[Node]:
     """Nodes from what `search_subtree` returns, copied, so that its long arrays are freed."""
-    signs, z_low, z_high, points, vectors, bounds, splits, lengths, paths = (array[which].copy() for array in arrays)
+    signs, z_low, z_high, points, vectors, codes, bounds, splits, lengths, paths = (a[which].copy() for a in arrays)
     ends = ends[which]
     chosen = choices[: ends[-1] if len(ends) else 0].copy()
     nodes, start = [], 0
@@ -152,9 +158,18 @@ def _unpacked(
         zip(bounds.tolist(), splits.tolist(), ends.tolist(), lengths.tolist(), strict=True)
     ):
         path, here = tuple(paths[i, :length].tolist()) if length else (), chosen[start:end]
-        nodes.append(Node(piece, signs[i], z_low[i], z_high[i], bound, points[i], here, tuple(split), path, vectors[i]))
+        nodes.append(
+            Node(
+                piece, signs[i], z_low[i], z_high[i], bound, points[i], here, tuple(split), path, vectors[i], codes[i],
+            )
+        )  # fmt: skip
         start = end
     return nodes
+
+
+def _bounded(node: Node, bound: float) -> Node:
+    """With what is proved without multipliers, if that is less."""
+    return replace(node, bound=bound, codes=None) if bound < node.bound else node
 
 
 def _examine_node(
@@ -191,10 +206,11 @@ def _examine_node(
         found.nodes.append(replace(node, path=tuple(path)))
         return
     bound, chosen, split = bound_gradients(p, node.signs, first, node.chosen, floor)
-    bound = min(node.bound, bound)
+    node = _bounded(node, bound)
+    bound = node.bound
     if bound <= floor:
         found.discarded = max(found.discarded, bound)
-        done(Leaf(tuple(path), BOUNDED))
+        done(Leaf.by_bound(tuple(path), node.codes, node.signs.size))
         return
     a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, node.signs, settled.below, settled.errors)
     point = node.point

@@ -178,7 +178,7 @@ class Frontier:
         """A node that its bound is proof enough of."""
         self._settled = max(self._settled, node.bound)
         if self._proofs is not None:
-            self._proofs.enter([(node.piece, Leaf(node.path, BOUNDED))])
+            self._proofs.enter([(node.piece, _leaf_of(node))])
 
     def conclude(self) -> tuple[float, Certificate | None]:
         """The upper bound, and what proves it if proofs are kept; open nodes are closed by their bounds."""
@@ -186,7 +186,7 @@ class Frontier:
         if self._proofs is None:
             return upper, None
         open_nodes = [*(node for _, _, node in self._queue), *(node for _, node in self._away.values())]
-        self._proofs.enter([(node.piece, Leaf(node.path, BOUNDED)) for node in open_nodes])
+        self._proofs.enter([(node.piece, _leaf_of(node)) for node in open_nodes])
         certificate = self._proofs.certificate()
         if certificate is not None and 0 < upper < math.inf:
             upper = upper * (1 + ROOM) + 4 * self._slack
@@ -230,3 +230,7 @@ class Frontier:
         """Counts for an answer."""
         counts = {name: float(count) for name, count in self.counts.items()}
         return {**counts, "pieces": float(len(self._pieces)), "longest_queue": float(self.longest)}
+
+
+def _leaf_of(node: Node) -> Leaf:
+    return Leaf.by_bound(node.path, node.codes, node.signs.size)

@@ -32,6 +32,8 @@ class Node:
         split: layer and neuron to split next (layer = L at a leaf), the sign of it that keeps the bound; layer -1 where
             time was up before that was known.
         path: splits that lead here, as in `proofs.Leaf`, where proofs are kept.
+        codes: the multipliers that prove the bound (`bounds.slopes.kernels`), where proofs are kept; None, without
+            entries or with NO_CODE at the end where ranges prove it.
         vectors: where programs below begin (`bounds.slopes.kernels`); None or without rows where there was none.
     """
 
@@ -45,6 +47,7 @@ class Node:
     split: tuple[int, int, int]
     path: tuple[int, ...] = ()
     vectors: NDArray[np.float32] | None = None
+    codes: NDArray[np.int16] | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.lipschitz.bounds.slopes.layers import NO_CODE
 from solvers.problems.results import Certificate
 
-__all__ = ["Leaf", "Log", "Proofs", "no_log", "read_log", "room_for", "tree_of"]
+__all__ = ["BY_SLOPES", "Leaf", "Log", "Proofs", "no_log", "read_log", "room_for", "tree_of"]
 
 # Leaves of a certificate; a longer one is left out.
 MOST_LEAVES = 50_000
 
 # Kinds of leaves.
-BOUNDED, EMPTY_ROWS, CONSTANT = "bounded", "rows", "constant"
+BOUNDED, EMPTY_ROWS, CONSTANT, SLOPES = "bounded", "rows", "constant", "slopes"
+# Stands in a log where a leaf's multipliers are codes of those of slopes.
+BY_SLOPES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,10 @@ class Leaf:
         path: splits from the root of its piece, 2 (layer n + neuron) + (1 if active), n the padded width.
         kind: "bounded" (propagation shows it empty or its gradients short), "rows" (multipliers of signed
             pre-activations show it empty), "constant" (the last split is on a pre-activation that is constant, and 0
-            or of the other sign).
+            or of the other sign), "slopes" (multipliers of neurons' slopes show its gradients short).
         rows: neurons (layer n + neuron) with a multiplier.
-        multipliers: one for each row; numbers, or fractions as text.
+        multipliers: one for each row; numbers, or fractions as text. Of slopes codes (`bounds.slopes.grid`), and behind
+            them those of the shape of t where that is not the same for all inputs.
         loose: the last split was made without tightening ranges since the split before.
     """
 
@@ -47,6 +51,27 @@ class Leaf:
         """Shown empty by multipliers that are fractions."""
         return cls(path, EMPTY_ROWS, tuple(row for row, _ in proof), tuple(str(y) for _, y in proof))
 
+    @classmethod
+    def by_bound(cls, path: tuple[int, ...], codes: NDArray[np.int16] | None, neurons: int) -> Leaf:
+        """Dropped for its bound.
+
+        Args:
+            codes: as of `nodes.Node`.
+            neurons: of the piece, padded: L n.
+        """
+        if codes is None or not len(codes) or codes[-1] == NO_CODE:
+            return cls(path, BOUNDED)
+        rows = np.flatnonzero(codes != NO_CODE)
+        return cls.by_slopes(path, rows.tolist(), codes[rows].tolist(), neurons)
+
+    @classmethod
+    def by_slopes(cls, path: tuple[int, ...], places: list[int], codes: list[float], neurons: int) -> Leaf:
+        """Bounded by multipliers: codes by place, neurons first and all inputs behind them."""
+        rows = tuple(place for place in places if place < neurons)
+        shape = codes[len(rows) :]
+        shaped = any(code != shape[0] for code in shape)
+        return cls(path, SLOPES, rows, tuple(map(int, codes if shaped else codes[: len(rows)])))
+
 
 class Log(NamedTuple):
     """Proofs for a certificate, if they are kept: leaves in the order in which they were met.
@@ -54,8 +79,8 @@ class Log(NamedTuple):
     Attributes:
         paths: (room,): splits from the root, 2 (layer n + neuron) + (1 if active), leaf after leaf.
         leaves: (room, 3): where the leaf's path ends, where its multipliers end, and 1 if its last split was made
-            without tightening ranges since the split before.
-        rows: (room,): neurons (layer n + neuron) with a multiplier; multipliers: (room,).
+            without tightening ranges since the split before, BY_SLOPES if the multipliers are codes of slopes.
+        rows: (room,): neurons (layer n + neuron) with a multiplier, inputs behind them; multipliers: (room,).
         counts: leaves, path entries and multipliers in use.
     """
 
@@ -73,27 +98,30 @@ def no_log() -> Log:
     )
 
 
-def room_for(steps: int, neurons: int) -> Log:
-    """A log for about that many splits; the search stops before it is full."""
+def room_for(steps: int, neurons: int, codes: int = 0) -> Log:
+    """A log for about that many splits, with so many codes at a leaf; the search stops before it is full."""
     leaves = 8 * steps + 8 * neurons
     entries = (leaves + 4 * neurons) * (neurons + 1)
+    multipliers = entries + (leaves + 4 * neurons) * codes
     return Log(
         np.empty(entries, np.int32),
         np.empty((leaves, 3), np.int64),
-        np.empty(entries, np.int32),
-        np.empty(entries),
+        np.empty(multipliers, np.int32),
+        np.empty(multipliers),
         np.zeros(3, np.int64),
     )
 
 
-def read_log(log: Log) -> list[Leaf]:
-    """The leaves that a compiled search wrote down."""
+def read_log(log: Log, neurons: int) -> list[Leaf]:
+    """The leaves that a compiled search wrote down, of a piece with so many neurons, padded."""
     leaves, start, row = [], 0, 0
     for end, last, loose in log.leaves[: log.counts[0]].tolist():
         path = tuple(log.paths[start:end].tolist())
-        if last > row:
-            rows, multipliers = tuple(log.rows[row:last].tolist()), tuple(log.multipliers[row:last].tolist())
-            leaves.append(Leaf(path, EMPTY_ROWS, rows, multipliers, bool(loose)))
+        rows, multipliers = log.rows[row:last].tolist(), log.multipliers[row:last].tolist()
+        if loose == BY_SLOPES:
+            leaves.append(Leaf.by_slopes(path, rows, multipliers, neurons))
+        elif last > row:
+            leaves.append(Leaf(path, EMPTY_ROWS, tuple(rows), tuple(multipliers), bool(loose)))
         else:
             leaves.append(Leaf(path, BOUNDED))
         start, row = end, last

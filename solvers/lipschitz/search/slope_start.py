@@ -17,17 +17,22 @@ __all__ = ["no_slopes", "start_slopes"]
 ROOT_SWEEPS, SWEEPS = 100, 10
 # Multiplications of one proof: with more, a node takes a tenth of a second.
 MOST_WORK = 3 * 10**7
+# The share of multipliers and of t that a certificate leaves to the rounding of its checker.
+SPARED = 1e-8
 # Powers of two between the scaled network and the given one: beyond, nothing is multiplied by them.
 MOST_EXPONENT = 900
 
 
 def no_slopes() -> SlopeArrays:
     """A search without programs."""
-    return SlopeArrays(np.zeros((0, 0, 0)), np.zeros(0), 1.0, np.zeros((0, RANK), dtype=np.float32), 0)
+    return SlopeArrays(np.zeros((0, 0, 0)), np.zeros(0), 1.0, np.zeros((0, RANK), dtype=np.float32), 0, 0.0)
 
 
-def start_slopes(p: PieceArrays) -> tuple[SlopeArrays, float] | None:
+def start_slopes(p: PieceArrays, recorded: bool = False) -> tuple[SlopeArrays, float] | None:
     """Programs of a piece, and a proved bound on all its gradients (inf without one).
+
+    Args:
+        recorded: whether a checker is to prove the bounds of nodes again.
 
     Returns:
         None where there is no program: for p = 1, whose derivatives are bounded one by one; for weights that no scaling
@@ -49,7 +54,9 @@ def start_slopes(p: PieceArrays) -> tuple[SlopeArrays, float] | None:
     vectors = rng.standard_normal((depth * n + d, RANK))
     vectors /= np.sqrt((vectors**2).sum(axis=1, keepdims=True))
     vectors[depth * n :] /= math.sqrt(d)
-    start = SlopeArrays(weights, output, in_units(1.0, exponent), vectors.astype(np.float32), SWEEPS)
+    spared = SPARED if recorded else 0.0
+    start = SlopeArrays(weights, output, in_units(1.0, exponent), vectors.astype(np.float32), SWEEPS, spared)
     signs = np.zeros((depth, n), dtype=np.int8)
-    bound, _, _ = slopes_bound(start, k.widths, signs, 0, k.q, math.inf, ROOT_SWEEPS, vectors)
+    codes = np.empty(len(vectors), dtype=np.int16)
+    bound, _, _ = slopes_bound(start, k.widths, signs, 0, k.q, math.inf, ROOT_SWEEPS, vectors, codes)
     return start._replace(start=vectors.astype(np.float32)), float(bound)

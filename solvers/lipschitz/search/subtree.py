@@ -17,6 +17,7 @@ from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.lengths import length_of
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
 from solvers.lipschitz.bounds.slopes.kernels import RANK, slopes_bound
+from solvers.lipschitz.search.leaf_kernels import enter_bounded, enter_leaf, forget
 from solvers.lipschitz.search.node_kernels import (
     decide_ahead,
     decide_by_programs,
@@ -36,50 +37,25 @@ OVER, OPEN, DELICATE, UNSEEN = 0, 1, 2, 3
 
 
 @compiled
-def _enter_leaf(log, path, length, places, y, count, n, extra, loose):  # type: ignore[no-untyped-def]
-    """Write a leaf: its path (and one more split, unless it is -1), its multipliers (and 1 for the split neuron)."""
-    leaf, end, rows = log.counts[0], log.counts[1], log.counts[2]
-    for s in range(length):
-        log.paths[end + s] = path[s]
-    end += length
-    if extra >= 0:
-        log.paths[end] = extra
-        end += 1
-    for i in range(count):
-        if y[i] > 0.0:
-            log.rows[rows] = places[i, 0] * n + places[i, 1]
-            log.multipliers[rows] = y[i]
-            rows += 1
-    if extra >= 0:
-        log.rows[rows] = extra // 2
-        log.multipliers[rows] = 1.0
-        rows += 1
-    log.leaves[leaf, 0] = end
-    log.leaves[leaf, 1] = rows
-    log.leaves[leaf, 2] = loose
-    log.counts[0], log.counts[1], log.counts[2] = leaf + 1, end, rows
-
-
-@compiled
 def _examine(  # type: ignore[no-untyped-def]
-    k, slopes, signs, z_low, z_high, point, vectors, has_point, bound, chosen, left, floor, path, length, log, keep,
-    tally,
+    k, slopes, signs, z_low, z_high, point, vectors, codes, has_point, bound, chosen, left, floor, path, length, log,
+    keep, tally,
 ):  # fmt: skip
     """Propagate, bound, prove empty or find a point inside, decide neurons by linear programs.
 
     Returns:
         (state, bound, directions left, first undecided layer, neuron to split, preferred sign, has_point, length);
-        `signs`, `z_low`, `z_high`, `point`, `vectors`, `chosen` and `path` are changed in place.
+        `signs`, `z_low`, `z_high`, `point`, `vectors`, `codes`, `chosen` and `path` are changed in place.
     """
     depth, n = k.biases.shape
     size = len(k.low)
     below, above = np.empty((depth, n, size + 1)), np.empty((depth, n, size + 1))
     errors = np.zeros((depth, n))
-    none = np.empty((0, 2), dtype=np.int64)
-    nothing = np.empty(0)
-    no_rows, no_split, no = np.int64(0), np.int64(-1), np.int64(0)  # typed: literals would compile the callee anew
+    no_codes = np.empty(0, dtype=np.int16)
+    no_split, no = np.int64(-1), np.int64(0)  # typed: literals would compile the callee anew
     neuron, prefer, first = -1, 1, depth
     bounded, heaviest, heavy_side = -1, -1, 1
+    fresh = np.empty(len(vectors), dtype=np.int16)
     for attempt in range(3):
         first = propagate(
             k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, z_low, z_high, below, above, errors,
@@ -89,7 +65,7 @@ def _examine(  # type: ignore[no-untyped-def]
             return UNSEEN, bound, left, first, neuron, prefer, has_point, length
         if first == EMPTY:
             if keep:
-                _enter_leaf(log, path, length, none, nothing, no_rows, n, no_split, no)
+                enter_bounded(log, path, length, no_codes)
             return OVER, bound, left, first, neuron, prefer, has_point, length
         rounding = node_slack(k, signs, floor)
         if first < depth:
@@ -100,15 +76,20 @@ def _examine(  # type: ignore[no-untyped-def]
                 k.weights, k.widths, k.output, k.inputs, first, signs, k.directions, k.along_inputs,
                 chosen, left, k.q, k.dual, floor - rounding,
             )  # fmt: skip
-            bound = min(bound, now + rounding)
+            if now + rounding < bound:
+                bound = now + rounding
+                forget(codes)
             # Programs over slopes once a layer: what linear programs decide in it changes their bound little.
             if slopes.sweeps > 0 and bound > floor and first != bounded:
                 tally[2] += 1
                 now, heaviest, heavy_side = slopes_bound(
-                    slopes, k.widths, signs, first, k.q, bound, slopes.sweeps, vectors
+                    slopes, k.widths, signs, first, k.q, bound, slopes.sweeps, vectors, fresh
                 )  # fmt: skip
                 tally[3] += now <= floor
-                bound = min(bound, now)
+                if now < bound:
+                    bound = now
+                    for t in range(len(codes)):
+                        codes[t] = fresh[t]
                 bounded = first
             if first == bounded and heaviest >= 0 and signs[first, heaviest] == 0:
                 neuron, prefer = heaviest, heavy_side
@@ -117,11 +98,13 @@ def _examine(  # type: ignore[no-untyped-def]
             now = length_of(gradient, k.q) * (1.0 + 1e-14)
             if now + rounding > floor >= now - 3.0 * rounding:
                 return DELICATE, bound, left, first, neuron, prefer, has_point, length
-            bound = min(bound, now + rounding)
+            if now + rounding < bound:
+                bound = now + rounding
+                forget(codes)
         if bound <= floor:
             tally[0] = max(tally[0], bound)
             if keep:
-                _enter_leaf(log, path, length, none, nothing, no_rows, n, no_split, no)
+                enter_bounded(log, path, length, codes)
             return OVER, bound, left, first, neuron, prefer, has_point, length
         open_ = 0
         for i in range(k.widths[first] if first < depth else 0):
@@ -135,7 +118,7 @@ def _examine(  # type: ignore[no-untyped-def]
             margin, proof, deepest, y = deep_point(a, b, slack, k.low, k.high, k.stop)
             if proof < 0.0:
                 if keep:
-                    _enter_leaf(log, path, length, places, y, len(b), n, no_split, no)
+                    enter_leaf(log, path, length, places, y, len(b), n, no_split, no)
                 return OVER, bound, left, first, neuron, prefer, has_point, length
             if k.stop[0] != 0:
                 return UNSEEN, bound, left, first, neuron, prefer, has_point, length
@@ -168,14 +151,14 @@ def _examine(  # type: ignore[no-untyped-def]
                 code = 2 * (first * n + decided[r])
                 sign = 1 if signs[first, decided[r]] > 0 else 0
                 loose = 1 if r > 0 else 0
-                _enter_leaf(log, path, length, places, multipliers[r], len(b), n, code + 1 - sign, loose)
+                enter_leaf(log, path, length, places, multipliers[r], len(b), n, code + 1 - sign, loose)
                 path[length] = code + sign
                 length += 1
     return OPEN, bound, left, first, neuron, prefer, has_point, length
 
 
 @compiled
-def _copy(signs, low, high, point, vectors, to_signs, to_low, to_high, to_point, to_vectors):  # type: ignore[no-untyped-def]
+def _copy(signs, low, high, point, vectors, codes, to_signs, to_low, to_high, to_point, to_vectors, to_codes):  # type: ignore[no-untyped-def]
     """A node's arrays; loops in one place, since every assignment of a slice compiles for half a second."""
     depth, n = signs.shape
     for m in range(depth):
@@ -186,6 +169,8 @@ def _copy(signs, low, high, point, vectors, to_signs, to_low, to_high, to_point,
     for i in range(len(vectors)):
         for t in range(RANK):
             to_vectors[i, t] = vectors[i, t]
+    for t in range(len(codes)):
+        to_codes[t] = codes[t]
 
 
 @compiled
@@ -200,8 +185,8 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
 
     Args:
         k: KernelArrays; slopes: SlopeArrays.
-        start: (signs (L, n), z_low, z_high, point (k,), vectors), the node; NaN where no point is known; no vectors
-            without programs (`slopes.sweeps` = 0).
+        start: (signs (L, n), z_low, z_high, point (k,), vectors, codes), the node; NaN where no point is known; no
+            vectors without programs (`slopes.sweeps` = 0), and no codes without proofs either.
         start_chosen: directions still looked at; start_bound; start_split: (layer, neuron, preferred sign).
         floor: nodes with bounds up to here are dropped.
         incumbent: longer gradients are candidates.
@@ -210,11 +195,11 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
     Returns:
         (arrays of nodes, (top, bottom), (ends, directions) of delicate nodes, (tally, nodes split), point of the
         longest gradient). The tally holds the largest bound dropped, linear programs, programs over slopes, nodes that
-        these dropped. The arrays are signs, z_low, z_high, points, vectors, bounds, splits (layer, neuron, preferred
-        sign), path lengths, paths, ends in the concatenated directions, directions; open nodes stand before `top`,
-        delicate ones, the first met last, from `bottom` on.
+        these dropped. The arrays are signs, z_low, z_high, points, vectors, codes, bounds, splits (layer, neuron,
+        preferred sign), path lengths, paths, ends in the concatenated directions, directions; open nodes stand before
+        `top`, delicate ones, the first met last, from `bottom` on.
     """
-    signs0, z_low0, z_high0, point0, vectors0 = start
+    signs0, z_low0, z_high0, point0, vectors0, codes0 = start
     depth, n = signs0.shape
     size = len(point0)
     room = steps + 3
@@ -223,14 +208,15 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
     all_low, all_high = np.empty((room, depth, n)), np.empty((room, depth, n))
     points, bounds = np.empty((room, size)), np.empty(room)
     all_vectors = np.empty((room, len(vectors0), RANK), dtype=np.float32)
+    all_codes = np.empty((room, len(codes0)), dtype=np.int16)
     splits, ends = np.empty((room, 3), dtype=np.int64), np.empty(room, dtype=np.int64)
     paths, lengths = np.empty((room, width), dtype=np.int32), np.zeros(room, dtype=np.int64)
     choices = np.empty(max(64, 4 * len(start_chosen)), dtype=np.int32)
     # Nodes that exact arithmetic has to look at, and leaves, are collected from the end.
     top, bottom = 1, room
     _copy(
-        signs0, z_low0, z_high0, point0, vectors0,
-        all_signs[0], all_low[0], all_high[0], points[0], all_vectors[0],
+        signs0, z_low0, z_high0, point0, vectors0, codes0,
+        all_signs[0], all_low[0], all_high[0], points[0], all_vectors[0], all_codes[0],
     )  # fmt: skip
     bounds[0], ends[0] = start_bound, len(start_chosen)
     splits[0, 0], splits[0, 1], splits[0, 2] = start_split[0], start_split[1], start_split[2]
@@ -250,19 +236,20 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
     signs_child, low_child, high_child = np.empty_like(signs0), np.empty_like(z_low0), np.empty_like(z_high0)
     point_here, point_child = np.empty(size), np.empty(size)
     vectors_here, vectors_child = np.empty(vectors0.shape), np.empty(vectors0.shape)
+    codes_here, codes_child = np.empty_like(codes0), np.empty_like(codes0)
     while top > 0 and split_nodes < steps and top + 1 < bottom:
         if keep and (
             log.counts[0] + 2 * n + 4 > len(log.leaves)
             or log.counts[1] + (2 * n + 4) * width > len(log.paths)
-            or log.counts[2] + (2 * n + 4) * width > len(log.rows)
+            or log.counts[2] + (2 * n + 4) * (width + len(codes0)) > len(log.rows)
         ):
             break
         top -= 1
         parent = top
         layer, neuron, prefer = splits[top, 0], splits[top, 1], splits[top, 2]
         _copy(
-            all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top],
-            signs_here, low_here, high_here, point_here, vectors_here,
+            all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top], all_codes[top],
+            signs_here, low_here, high_here, point_here, vectors_here, codes_here,
         )  # fmt: skip
         parent_bound, length_here = bounds[top], lengths[top]
         begin = ends[top - 1] if top > 0 else 0
@@ -278,8 +265,8 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
             # The preferred side is pushed last, so looked at first.
             sign = -prefer if turn == 0 else prefer
             _copy(
-                signs_here, low_here, high_here, point_here, vectors_here,
-                signs_child, low_child, high_child, point_child, vectors_child,
+                signs_here, low_here, high_here, point_here, vectors_here, codes_here,
+                signs_child, low_child, high_child, point_child, vectors_child, codes_child,
             )  # fmt: skip
             signs_child[layer, neuron] = sign
             for e in range(count):
@@ -290,8 +277,8 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
                 path_child[length_here] = 2 * (layer * n + neuron) + (1 if sign > 0 else 0)
                 length = length_here + 1
             state, bound, left, first, next_neuron, next_prefer, has_point, length = _examine(
-                k, slopes, signs_child, low_child, high_child, point_child, vectors_child, not np.isnan(point_here[0]),
-                parent_bound, chosen, count, floor, path_child, length, log, keep, tally,
+                k, slopes, signs_child, low_child, high_child, point_child, vectors_child, codes_child,
+                not np.isnan(point_here[0]), parent_bound, chosen, count, floor, path_child, length, log, keep, tally,
             )  # fmt: skip
             if state == OVER:
                 continue
@@ -336,8 +323,8 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
                 odd_end += left
                 odd_ends[slot] = odd_end
             _copy(
-                signs_child, low_child, high_child, point_child, vectors_child,
-                all_signs[slot], all_low[slot], all_high[slot], points[slot], all_vectors[slot],
+                signs_child, low_child, high_child, point_child, vectors_child, codes_child,
+                all_signs[slot], all_low[slot], all_high[slot], points[slot], all_vectors[slot], all_codes[slot],
             )  # fmt: skip
             bounds[slot] = bound
             splits[slot, 0], splits[slot, 1], splits[slot, 2] = first, next_neuron, next_prefer
@@ -350,8 +337,8 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
             bottom, odd_end, log.counts[0], log.counts[1], log.counts[2] = marks
             split_nodes -= 1
             _copy(
-                signs_here, low_here, high_here, point_here, vectors_here,
-                all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top],
+                signs_here, low_here, high_here, point_here, vectors_here, codes_here,
+                all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top], all_codes[top],
             )  # fmt: skip
             bounds[top], lengths[top] = parent_bound, length_here
             splits[top, 0], splits[top, 1], splits[top, 2] = layer, neuron, prefer
@@ -363,5 +350,6 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
             ends[top] = begin + count
             top += 1
             break
-    nodes = (all_signs, all_low, all_high, points, all_vectors, bounds, splits, lengths, paths, ends, choices)
+    known = (all_signs, all_low, all_high, points, all_vectors, all_codes)
+    nodes = (*known, bounds, splits, lengths, paths, ends, choices)
     return nodes, (top, bottom), (odd_ends, odd_choices), (tally, split_nodes), best_point

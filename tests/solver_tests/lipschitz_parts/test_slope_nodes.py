@@ -12,6 +12,7 @@ import pytest
 
 from solvers.lipschitz import branch_and_bound
 from solvers.lipschitz.bounds.piece_arrays import PieceArrays
+from solvers.lipschitz.bounds.slopes.grid import code_above, from_code
 from solvers.lipschitz.bounds.slopes.kernels import RANK, slopes_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.search.expansion import expand, root_node
@@ -70,9 +71,9 @@ def test_no_pattern_of_a_node_has_a_longer_gradient(sizes: list[int]) -> None:
             slopes, _ = begun
             truth = exact_constant(gradients, p)[0]
             for sweeps in (1, 3, 10, 100):
-                vectors = slopes.start.astype(np.float64)
+                vectors, codes = slopes.start.astype(np.float64), np.empty(len(slopes.start), dtype=np.int16)
                 bound, _, _ = slopes_bound(
-                    slopes, arrays.kernel.widths, signs, 0, problem.dual_p, math.inf, sweeps, vectors
+                    slopes, arrays.kernel.widths, signs, 0, problem.dual_p, math.inf, sweeps, vectors, codes
                 )
                 assert Fraction(float(bound)) >= truth if math.isfinite(bound) else sweeps < 100, (trial, p, sweeps)
 
@@ -140,12 +141,21 @@ def test_programs_leave_fewer_nodes_and_the_same_constant(
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_search_for_a_certificate_asks_for_no_programs() -> None:
-    network = gaussian_network([3, 6, 5, 1], np.random.default_rng(7), 0.3)
-    answer = BranchAndBound(certified=True).solve(LipschitzProblem(network, 2.0, Box.cube(3)))
+def test_a_search_for_a_certificate_asks_for_programs_too() -> None:
+    problem = LipschitzProblem(gaussian_network([3, 6, 5, 1], np.random.default_rng(7), 0.3), 2.0, Box.cube(3))
+    plain, answer = BranchAndBound().solve(problem), BranchAndBound(certified=True).solve(problem)
     assert answer.status is Status.EXACT
     assert answer.stats["certified"] == 1
-    assert answer.stats["slope_bounds"] == 0
+    assert answer.stats["slope_drops"] > 0
+    assert max(plain.lower, answer.lower) <= min(plain.upper, answer.upper)
+
+
+def test_codes_are_the_least_numbers_of_their_kind_above_a_value() -> None:
+    rng = np.random.default_rng(10)
+    for value in [1.0, 0.5, 127.0, 127.5, *(10.0 ** rng.uniform(-120, 120, 200)).tolist()]:
+        code = code_above(value)
+        assert from_code(code - 1) < value <= from_code(code) <= value * (1 + 1 / 64)
+        assert Fraction(from_code(code)) == (64 + code % 64) * Fraction(2) ** (code // 64 - 7)
 
 
 def test_nodes_keep_vectors_and_threads_find_the_same() -> None:

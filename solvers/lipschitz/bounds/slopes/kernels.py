@@ -15,7 +15,14 @@ import numpy as np
 
 from solvers.arithmetic.compiled import compiled
 from solvers.arithmetic.norms import FloatArray
-from solvers.arithmetic.rounding import EPSILON, UNIT_ROUNDOFF
+from solvers.lipschitz.bounds.slopes.elimination import (
+    LEAST_SHARE,
+    eliminate,
+    proved_length,
+    raise_multipliers,
+    write_codes,
+)
+from solvers.lipschitz.bounds.slopes.grid import code_above, from_code
 
 __all__ = ["RANK", "SlopeArrays", "slopes_bound"]
 
@@ -24,10 +31,6 @@ __all__ = ["RANK", "SlopeArrays", "slopes_bound"]
 RANK = 8
 # Room that multipliers are given, layer by layer, until they are proved.
 ROOMS = (0.0, 1e-4, 1e-3, 1e-2, 5e-2, 2e-1)
-# Below this share of the layer's largest one a multiplier is raised, so that no diagonal entry vanishes.
-LEAST_SHARE = 1e-9
-# Sizes that diagonals must keep to: far from where products over- and underflow.
-LEAST, MOST = 1e-120, 1e120
 # A node whose program reaches this share of the bound above it keeps that bound: nothing is proved anew.
 AS_GOOD = 0.998
 
@@ -41,6 +44,8 @@ class SlopeArrays(NamedTuple):
         unit: the gradient is so many times that of the scaled network.
         start: (L n + d, RANK) float32: directions of all neurons, vectors of the inputs.
         sweeps: of every node; 0 leaves the program out.
+        spared: the share of multipliers and of t that is left to the rounding of a checker, who decomposes the matrix
+            of all layers in one piece; multipliers are on the grid of `slopes.grid` then. 0 where none will look.
     """
 
     weights: FloatArray
@@ -48,6 +53,7 @@ class SlopeArrays(NamedTuple):
     unit: float
     start: np.ndarray
     sweeps: int
+    spared: float
 
 
 @compiled
@@ -181,143 +187,7 @@ def _into_ball(h, x, shape, q):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _factorise(y, n, b, m):  # type: ignore[no-untyped-def]
-    """R (upper) in place with R'R = y, and R'^-1 b in the place of b (n, m); whether y is positive definite."""
-    for k in range(n):
-        if not y[k, k] > 0.0:
-            return False
-        pivot = np.sqrt(y[k, k])
-        y[k, k] = pivot
-        for j in range(k + 1, n):
-            y[k, j] /= pivot
-        for j in range(m):
-            b[k, j] /= pivot
-        for i in range(k + 1, n):
-            factor = y[k, i]
-            if factor != 0.0:
-                for j in range(i, n):
-                    y[i, j] -= factor * y[k, j]
-                for j in range(m):
-                    b[i, j] -= factor * b[k, j]
-    return True
-
-
-@compiled
-def _eliminate(weights, free, sizes, output, multipliers, room, d, h, following, y, b):  # type: ignore[no-untyped-def]
-    """H over the inputs in h[:d, :d], proved to hold all that the slopes allow for; whether that worked.
-
-    Rounding as in `slopes.proof`: (n + m) 8 gamma of every diagonal, and of what is passed on.
-
-    Args:
-        room: multipliers of the l-th of L layers are raised by (1 + room)^(L - l + 1).
-        following, y, b: room for matrices of the largest side.
-    """
-    depth = len(sizes)
-    last = sizes[depth - 1]
-    for i in range(last):
-        for j in range(last):
-            h[i, j] = output[i] * output[j]
-        h[i, i] *= 1.0 + 4.0 * UNIT_ROUNDOFF * (last + 2)
-    for layer in range(depth - 1, -1, -1):
-        n, m, loose = sizes[layer], d if layer == 0 else sizes[layer - 1], free[layer]
-        gamma = 8.0 * (n + m + 16) * UNIT_ROUNDOFF * (n + m)
-        largest = 0.0
-        for i in range(loose):
-            largest = max(largest, multipliers[layer, i])
-        passed, lengths = np.zeros(m), np.zeros(m)
-        for i in range(n):
-            for j in range(m):
-                b[i, j] = 0.0
-            for a in range(loose, n):
-                for j in range(m):
-                    b[i, j] += h[i, a] * weights[layer, a, j]
-        for a in range(loose, n):
-            root = np.sqrt(max(h[a, a], 0.0))
-            for j in range(m):
-                passed[j] += root * abs(weights[layer, a, j])
-        for i in range(loose):
-            multiplier = max(multipliers[layer, i], LEAST_SHARE * largest) * (1.0 + room) ** (depth - layer)
-            for j in range(m):
-                b[i, j] += multiplier * weights[layer, i, j]
-            for j in range(i + 1, loose):
-                y[i, j] = -h[i, j]
-            diagonal = 2.0 * multiplier - h[i, i]
-            if not LEAST < diagonal < MOST:
-                return False
-            y[i, i] = diagonal - gamma * (diagonal + (2.0 * multiplier if loose < n else 0.0))
-        if not _factorise(y, loose, b, m):
-            return False
-        for j in range(m):
-            for t in range(j, m):
-                following[j, t] = 0.0
-        for i in range(loose):
-            for j in range(m):
-                value = b[i, j]
-                lengths[j] += value * value
-                for t in range(j, m):
-                    following[j, t] += value * b[i, t]
-        for a in range(loose, n):
-            for j in range(m):
-                w, value = 0.5 * weights[layer, a, j], 0.5 * b[a, j]
-                for t in range(j, m):
-                    following[j, t] += w * b[a, t] + value * weights[layer, a, t]
-        for j in range(m):
-            following[j, j] += gamma * (np.sqrt(lengths[j]) + passed[j]) ** 2 + 1e-250
-            for t in range(j, m):
-                h[j, t] = following[j, t]
-                h[t, j] = following[j, t]
-    return True
-
-
-@compiled
-def _length(h, d, shape, q, matrix, spare):  # type: ignore[no-untyped-def]
-    """No vector whose square h (d, d) dominates is longer in l_q; inf where that is not proved.
-
-    The least multiple of `shape` that dominates h counts for p >= 2; below, Hoelder's inequality between l_2 and l_inf.
-    """
-    scaled = np.empty((d, d))
-    for j in range(d):
-        for t in range(d):
-            scaled[j, t] = h[j, t] / np.sqrt(shape[j] * shape[t])
-            if not abs(scaled[j, t]) < MOST:
-                return np.inf
-    largest = max(np.linalg.eigvalsh(scaled)[d - 1], 0.0)
-    lost = 8.0 * d * (d + 16) * UNIT_ROUNDOFF
-    multiple, proved = 0.0, False
-    for step in (0.0, 1e-12, 1e-9, 1e-6, 1e-3):
-        multiple = largest * (1.0 + lost + step)
-        for j in range(d):
-            for t in range(j, d):
-                matrix[j, t] = -h[j, t]
-            matrix[j, j] += shape[j] * multiple * (1.0 - lost)
-        if _factorise(matrix, d, spare, 0):
-            proved = True
-            break
-    if not proved:
-        return np.inf
-    top, total = shape.max(), 0.0
-    if q >= 2.0:
-        total = top
-    elif q == 1.0:
-        total = shape.sum()
-    else:
-        exponent = q / (2.0 - q)  # p / (p - 2)
-        for k in range(d):
-            total += (shape[k] / top) ** exponent
-        total = top * total ** (1.0 / exponent)
-    length = np.sqrt(multiple * total) * (1.0 + 8.0 * (d + 16) * EPSILON)
-    if q > 2.0:
-        component = 0.0
-        for k in range(d):
-            component = max(component, h[k, k])
-        component = np.sqrt(component) * (1.0 + 8.0 * EPSILON)
-        if 0.0 < component < length:
-            length = component * (length / component) ** (2.0 / q) * (1.0 + 64.0 * EPSILON)
-    return length
-
-
-@compiled
-def slopes_bound(s, widths, signs, first, q, known, sweeps, vectors):  # type: ignore[no-untyped-def]
+def slopes_bound(s, widths, signs, first, q, known, sweeps, vectors, codes):  # type: ignore[no-untyped-def]
     """A bound on the length in l_q of every gradient under a partial pattern, proved.
 
     Args:
@@ -327,6 +197,8 @@ def slopes_bound(s, widths, signs, first, q, known, sweeps, vectors):  # type: i
         known: a bound that is of use is below it.
         sweeps: at most.
         vectors: (L n + d, RANK), where the ascent begins, changed.
+        codes: (L n + d,) int16, filled where something is spared and the bound is finite: multipliers, NO_CODE for
+            neurons without one, and the shape of t.
     Returns:
         (bound, inf where nothing better than `known` was proved; neuron of the layer `first` whose split promises most,
         -1 if none does; the sign of it that keeps the bound).
@@ -338,6 +210,9 @@ def slopes_bound(s, widths, signs, first, q, known, sweeps, vectors):  # type: i
     free, sizes = np.zeros(depth, dtype=np.int64), np.zeros(depth, dtype=np.int64)
     output = _compact(s, widths, signs, d, weights, places, free, sizes)
     if sizes.min() == 0:
+        if s.spared > 0.0:
+            free[:] = 0
+            write_codes(np.zeros((depth, n)), places, free, np.ones(d), n, codes)
         return 0.0, -1, 1
     before, after = np.empty((depth, n, RANK)), np.empty((depth, n, RANK))
     lengths, multipliers, weight = np.zeros((depth, n)), np.zeros((depth, n)), np.zeros((depth, n))
@@ -366,12 +241,18 @@ def slopes_bound(s, widths, signs, first, q, known, sweeps, vectors):  # type: i
     floored = shape.max() * LEAST_SHARE
     for k in range(d):
         shape[k] = max(shape[k], floored)
+        if s.spared > 0.0:
+            shape[k] = from_code(code_above(shape[k]))
     h, following = np.empty((side, side)), np.empty((side, side))
     matrix, b = np.empty((side, side)), np.empty((side, side))
-    bound = np.inf
+    raised, bound = np.zeros((depth, n)), np.inf
     for room in ROOMS:
-        if _eliminate(weights, free, sizes, output, multipliers, room, d, h, following, matrix, b):
-            bound = _length(h, d, shape, q, matrix, b) * s.unit
+        raise_multipliers(multipliers, free, room, s.spared > 0.0, raised)
+        if eliminate(weights, free, sizes, output, raised, s.spared, d, h, following, matrix, b):
+            # What is spared of t, and as much again for what a checker loses in numbers that it finds itself.
+            bound = proved_length(h, d, shape, q, matrix, b) * s.unit * (1.0 + 4.0 * s.spared)
             if bound < np.inf:
+                if s.spared > 0.0:
+                    write_codes(raised, places, free, shape, n, codes)
                 break
     return bound, neuron, prefer

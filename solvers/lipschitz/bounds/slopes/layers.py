@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from solvers.arithmetic.norms import FloatArray
 from solvers.networks.relu import ReluNetwork
 
-__all__ = ["SlopeLayers", "in_units", "scaled_weights"]
+__all__ = ["NO_CODE", "SlopeLayers", "in_units", "scaled_weights"]
 
+# Stands for no multiplier among their codes (`slopes.grid`): no code of a number that a program may use is so small.
+NO_CODE = -(2**15)
 # Scaled weights that are not 0 are larger than this, or nothing is proved: products of a few stay far from underflow.
 LEAST = 1e-120
 # Powers of two beyond this are as good as infinite.
