@@ -15,7 +15,7 @@ from solvers.problems.questions import LipschitzProblem
 from solvers.registry import LIPSCHITZ_SOLVERS
 from tests.strategies import gaussian_network
 
-ON_DEVICES = {"semidefinite", "vertex-enumeration"}
+ON_DEVICES = {"ascent", "semidefinite", "vertex-enumeration"}
 
 
 def cuda() -> str:
