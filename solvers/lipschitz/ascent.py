@@ -132,7 +132,7 @@ class _Climb:
 
     def run(self) -> bool:
         """Search and prove; whether the search came to its own end."""
-        if self.deadline.is_over or self.most_screened == 0:
+        if self.deadline.is_over or self.most_screened == 0 or self.deadline.remaining < self.best.slowest:
             return False
         network, domain = self.problem.network, self.problem.domain
         if network.depth == 0:

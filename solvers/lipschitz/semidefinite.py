@@ -136,7 +136,8 @@ class Semidefinite(AbstractLipschitzSolver):
                 certificate = Certificate("slope-multipliers", {**proof.data, "ranges": ranges})
             if math.isinf(upper):
                 reason = reason or _why_not(layers, budget)
-        if math.isinf(upper):
+        # Another method's bound is in the answer anyway.
+        if math.isinf(upper) and (problem.known is None or math.isinf(problem.known.upper)):
             upper = norm_product_bound(problem.network, problem.p, 0.0)
         status = Status.EXACT if upper == 0 else Status.BOUNDED
         stats["wall_seconds"] = deadline.elapsed

@@ -18,7 +18,15 @@ from solvers.problems.questions import LipschitzProblem
 from solvers.problems.regions import ActivationPattern, LinearRegion, pattern_at
 from solvers.problems.results import Witness
 
-__all__ = ["SEARCH_ENOUGH", "exact_gradient", "gradients_at", "rounding_slack", "witness_bound", "witness_bounds"]
+__all__ = [
+    "FLOAT_ENOUGH",
+    "SEARCH_ENOUGH",
+    "exact_gradient",
+    "gradients_at",
+    "rounding_slack",
+    "witness_bound",
+    "witness_bounds",
+]
 
 # Multiplications up to which a point too close to a kink for float64 is looked at in exact arithmetic.
 MOST_EXACT = 200_000

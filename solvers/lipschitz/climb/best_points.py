@@ -11,7 +11,7 @@ from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.problems.budget import Deadline
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Witness
-from solvers.problems.witnesses import SEARCH_ENOUGH, gradients_at, witness_bound
+from solvers.problems.witnesses import FLOAT_ENOUGH, SEARCH_ENOUGH, gradients_at, witness_bound
 
 __all__ = ["BestPoints"]
 
@@ -19,6 +19,8 @@ __all__ = ["BestPoints"]
 SAME = 1e-9
 # Points that are tried before the longest gradient is given up: the first may lie too near to a kink.
 TRIES = 8
+# Weights a second that a proof is sure to go through, and the seconds from which proofs wait for the end of the search.
+SURE_RATE, LONG = 1e7, 1.0
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class BestPoints:
 
     Attributes:
         lower, witness: what has been proved.
-        slowest: seconds that a proof has taken.
+        slowest: seconds that a proof has taken, or surely takes.
     """
 
     problem: LipschitzProblem
@@ -36,9 +38,10 @@ class BestPoints:
     lengths: FloatArray = field(init=False)
     lower: float = 0.0
     witness: Witness | None = None
-    slowest: float = 0.0
+    slowest: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.slowest = sum(w.size for w in self.problem.network.weights) / SURE_RATE
         self.points = np.zeros((0, self.problem.network.input_dimension))
         self.lengths = np.zeros(0)
 
@@ -65,11 +68,14 @@ class BestPoints:
         """Prove the longest gradient that can be proved, if it is longer than what is proved.
 
         Args:
-            last: with all digits, even where the time is over.
+            last: with all digits, even where the time is over; long proofs are made then only, and then only one.
         """
         problem = self.problem
-        for point, length in zip(self.points[:TRIES], self.lengths, strict=False):
-            if length <= self.lower or (deadline.is_over and not last):
+        long = self.slowest > LONG
+        if long and not last:
+            return
+        for k, (point, length) in enumerate(zip(self.points[:TRIES], self.lengths, strict=False)):
+            if length * (1 - FLOAT_ENOUGH) <= self.lower or (deadline.is_over and (not last or (long and k > 0))):
                 return
             started = time.perf_counter()
             # A point on a kink has others beside it, on either side.
@@ -78,7 +84,7 @@ class BestPoints:
                 if lower > self.lower and witness is not None:
                     self.lower, self.witness = lower, witness
                     deadline.tell(problem.p, lower, np.inf)
-                if witness is not None or (deadline.is_over and self.lower > 0):
+                if witness is not None or (deadline.is_over and (long or self.lower > 0)):
                     break
             self.slowest = max(self.slowest, time.perf_counter() - started)
             if self.lower >= length * (1 - SAME):

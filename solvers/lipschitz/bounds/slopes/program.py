@@ -32,6 +32,8 @@ FIRST_SWEEPS, MOST_SWEEPS, CLOSE = 32, 2048, 1e-5
 # Hidden neurons beyond which a proof takes seconds: more sweeps before the first one, which begins with room that
 # rounding does not use up, and a gap of 1e-3 is close enough. Longer vectors cost less than a proof that fails.
 LARGE, FIRST_WHEN_LARGE, ROOM_WHEN_LARGE, CLOSE_WHEN_LARGE = 3000, 64, ROOMS.index(1e-5), 1e-3
+# Where the time is short for a proof with each of these, the first one has room that a few dozen sweeps suffice for.
+ROOM_WHEN_SHORT = ROOMS.index(1e-2)
 # Weights from which on sweeps are made in float32.
 SLOW = 2 * 10**5
 # Floating-point operations a second that a decomposition is sure to reach; what takes longer than SURE_SECONDS at this
@@ -78,6 +80,8 @@ class SlopeProgram:
         self.room = max(self.room, ROOM_WHEN_LARGE) if large else self.room
         if self.proof_seconds > SURE_SECONDS:
             self.rate = max(SURE_RATE, _measured_rate())
+        if self.proof_seconds * len(ROOMS) > deadline.remaining:
+            self.room = max(self.room, ROOM_WHEN_SHORT)
         best = 0.0
         while deadline.remaining > self.proof_seconds:
             multipliers = self._swept(sweeps, deadline)
