@@ -146,7 +146,7 @@ def test_a_search_for_a_certificate_asks_for_programs_too() -> None:
     plain, answer = BranchAndBound().solve(problem), BranchAndBound(certified=True).solve(problem)
     assert answer.status is Status.EXACT
     assert answer.stats["certified"] == 1
-    assert answer.stats["slope_drops"] > 0
+    assert answer.stats["slope_bounds"] > 0
     assert max(plain.lower, answer.lower) <= min(plain.upper, answer.upper)
 
 
