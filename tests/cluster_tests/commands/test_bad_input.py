@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     ),
     "starts for a search that is spread": (
         lambda f: ["lipschitz", str(f / "good.npz"), "--executor", "ray", "--starts", str(f / "points.npy")],
-        "--executor ray",
+        "--executor local",
     ),
     "unknown method": (lambda f: ["lipschitz", str(f / "good.npz"), "--method", "vertex-enum"], "did you mean"),
     "many outputs, none chosen": (lambda f: ["lipschitz", str(f / "two.npz")], "--output"),
