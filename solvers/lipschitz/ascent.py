@@ -24,7 +24,7 @@ from solvers.lipschitz.climb.best_points import BestPoints
 from solvers.lipschitz.climb.flips import FlipWalks
 from solvers.lipschitz.climb.moves import moved_uphill
 from solvers.lipschitz.climb.search_network import AnyArray, SearchNetwork, Towards, typical_distance
-from solvers.lipschitz.climb.softened import softened_climb, towards_axes, towards_longer
+from solvers.lipschitz.climb.softened import Paces, softened_climb, towards_axes, towards_longer
 from solvers.lipschitz.climb.starts import start_points
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.domains import Box, Domain, WholeSpace
@@ -34,8 +34,10 @@ from solvers.problems.results import LipschitzBounds, Status
 __all__ = ["Ascent"]
 
 # Points of the first round: screened, climbing, moved. Climbs get twice as long from round to round, and half as many.
-SCREENED, CLIMBING, MOVED, TRIES = 4096, 96, 12, 32
+SCREENED, CLIMBING, MOVED, TRIES = 4096, 96, 48, 32
 CLIMB_STEPS, MOVE_ROUNDS, DOUBLINGS, FEWEST = 60, 40, 3, 8
+# Points with different gradients that are kept.
+KEPT = 24
 # Neurons up to which more walks are worth more than longer climbs.
 FEW_NEURONS = 100
 # Rounds at most, and rounds without gain that end the search: one, and one more for every handful of neurons.
@@ -50,7 +52,7 @@ MOST_NUMBERS, BLOCK_WORK = 2**23, 2**30
 # the linear programs of all rounds.
 MOST_NEURONS, MOST_INPUTS = 320, 24
 WALKS, BEST_WALKS, BESIDE_WALKS = 120, 4, 24
-PROGRAM_NUMBERS = 6_000_000
+PROGRAM_NUMBERS = 5_000_000
 # Half widths of the boxes that rounds search in R^d, in units of the typical distance of a kink from the origin.
 REACHES = (2.0, math.inf, 8.0, 4.0)
 # What counts as a gain.
@@ -122,7 +124,7 @@ class _Climb:
         self.rng = rng
         self.budget = budget
         self.deadline = budget.start()
-        self.best = BestPoints(problem, 2 * MOVED)
+        self.best = BestPoints(problem, KEPT)
         self.screened = self.rounds = self.work = 0
         n, d = sum(problem.network.widths), problem.network.input_dimension
         self.programs = PROGRAM_NUMBERS // (n * (d + 1) or 1)
@@ -173,20 +175,25 @@ class _Climb:
         screened = min(max(64, int(size * SCREENED)), 32 * n * d)
         doubled = 2 ** min(self.rounds, DOUBLINGS) if n > FEW_NEURONS else 1
         climbing = max(FEWEST, min(int(size * CLIMBING), 8 * n) // doubled)
-        u = self._screen(search, where, screened, climbing)
+        again = search.coordinates(self.best.points[: climbing // 4])
+        u = search.xp.concatenate([self._screen(search, where, screened, climbing - len(again)), again])
         self.best.prove(self.deadline)
         ends = []
         for towards, some in self._directions(search, u):
-            u, values = softened_climb(search, some, q, towards, climb_steps * doubled, self._search_time())
+            paces = Paces.drawn(search, len(some), rng)
+            u, values = softened_climb(search, some, q, towards, paces, climb_steps * doubled, self._search_time())
             self.work += search.work * PASSES * len(some) * climb_steps * doubled
             self._enter(search, u, values)
             ends.append(search.inputs(u))
         self.best.prove(self.deadline)
-        moved = int(size * MOVED) if d <= MOST_MOVED else 0
+        moved = int(size * min(MOVED, n // 2)) if d <= MOST_MOVED else 0
         if not len(self.best.points):
             return
         if moved:
-            u = search.coordinates(self.best.points[:moved])
+            # The best often lie side by side; ends of other climbs lie elsewhere.
+            others = np.concatenate(ends)
+            others = others[rng.permutation(len(others))[: moved - moved // 2]]
+            u = search.coordinates(np.concatenate([self.best.points[: moved // 2], others]))
             self.work += search.work * 2 * moved * TRIES * move_rounds
             u, values = moved_uphill(search, u, q, TRIES, move_rounds, rng, self._search_time())
             self._enter(search, u, values)
@@ -254,10 +261,8 @@ class _Climb:
     def _directions(self, search: SearchNetwork, u: AnyArray) -> list[tuple[Towards, AnyArray]]:
         """How each of the points is to climb."""
         q = self.problem.dual_p
-        if q == 2:
-            return [(towards_longer(search, q), u)]
-        # The Euclidean length is smoother than others, and what is long in it is long.
-        plain = [(towards_longer(search, q), u[0::2]), (towards_longer(search, 2.0), u[1::2])]
+        # The Euclidean length is smoother than others, and what is long in it is long: every other round.
+        plain = [(towards_longer(search, 2.0 if self.rounds % 2 else q), u)]
         if not math.isinf(q):
             return plain
         count, d = int(u.shape[0]), int(u.shape[1])
@@ -272,5 +277,5 @@ class _Climb:
         return [*plain, (towards_axes(search.put(axes)), u)]
 
     def _enter(self, search: SearchNetwork, u: AnyArray, values: AnyArray) -> None:
-        order = np.argsort(-search.fetch(values), kind="stable")[: 4 * MOVED]
+        order = np.argsort(-search.fetch(values), kind="stable")[: 2 * KEPT]
         self.best.enter(search.inputs(u)[order])

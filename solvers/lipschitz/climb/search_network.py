@@ -156,7 +156,7 @@ class SearchNetwork:
         """Lengths (count,) of the gradients at points, up to one factor for all."""
         return self.lengths(self.gradients([(z > 0) * 1.0 for z in self.pre_activations(u)]), q)
 
-    def rise(self, u: AnyArray, temperature: float, towards: Towards, q: float) -> tuple[AnyArray, AnyArray]:
+    def rise(self, u: AnyArray, temperature: float | AnyArray, towards: Towards, q: float) -> tuple[AnyArray, AnyArray]:
         """Lengths (count,) of the gradients at points, and a direction (count, d) in which they grow.
 
         A slope is 1 where z > 0, else 0: nothing can be seen in its derivative. In its place stands

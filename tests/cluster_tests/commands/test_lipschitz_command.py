@@ -139,3 +139,24 @@ def test_starts_are_taken_and_those_outside_are_said_to_be_moved(method: str, tm
     answer = run("lipschitz", str(tmp_path / "small.npz"), *where)
     assert answer.exit_code in (0, 3)
     assert "1 of 2 starts lie outside" in answer.stderr
+
+
+@pytest.mark.parametrize("kind", ["npy", "csv", "npz"])
+def test_starts_come_from_a_file_and_those_outside_are_said_to_be_moved(tmp_path: Path, kind: str) -> None:
+    """A bump of slope 1000 on a ten thousandth of the box: a start on it finds it."""
+    at, wide = 0.7312, 1e-5
+    network = ReluNetwork([np.ones((3, 1)), [[1000.0, -2000.0, 1000.0]]], [[-at, -at - wide, -at - 2 * wide], [0.0]])
+    save_network(network, tmp_path / "bump.npz")
+    points = np.array([[at + wide / 2], [3.0]])
+    path = tmp_path / f"points.{kind}"
+    if kind == "npy":
+        np.save(path, points)
+    elif kind == "csv":
+        np.savetxt(path, points, delimiter=",")
+    else:
+        np.savez(path, x=points)
+    asked = ["lipschitz", str(tmp_path / "bump.npz"), "--method", "ascent", "--box", "0", "1", "--json"]
+    answer = run(*asked, "--starts", str(path))
+    assert answer.exit_code == 3, answer.stderr
+    assert json.loads(answer.stdout)["lower"] == pytest.approx(1000.0, rel=1e-9)
+    assert "1 of 2 starts lie outside the domain and were moved to its boundary" in answer.stderr

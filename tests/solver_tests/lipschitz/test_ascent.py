@@ -80,7 +80,7 @@ def test_it_finds_the_constant_of_small_deep_networks(p: float, bias: float) -> 
         assert answer.lower >= 0.999 * exact.lower
 
 
-@pytest.mark.parametrize(("sizes", "factor"), [([50, 80, 80, 80], 1.3), ([300, 20], 1.0)], ids=str)
+@pytest.mark.parametrize(("sizes", "factor"), [([40, 60, 60, 60], 1.3), ([300, 20], 1.0)], ids=str)
 def test_it_leaves_random_points_behind(sizes: list[int], factor: float) -> None:
     network = he(sizes, np.random.default_rng(1), 0.1)
     for p, domain in ((2.0, WholeSpace(sizes[0])), (math.inf, Box.cube(sizes[0], 0.0, 1.0))):
