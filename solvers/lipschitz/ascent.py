@@ -46,13 +46,15 @@ MOST_ROUNDS, PATIENCE, HANDFUL = 8, 4, 12
 ROUND_WORK, ALL_WORK, PASSES = 2**35, 2**37, 6
 # Inputs beyond which small moves of a point gain nothing that climbs do not.
 MOST_MOVED = 64
+# Times that the last points are moved at most.
+POLISHED = 4
 # Numbers in the arrays of one block, and multiplications.
 MOST_NUMBERS, BLOCK_WORK = 2**23, 2**30
 # Networks that walks are for; starts of walks in a round, those from the best points and those beside them; numbers in
-# the linear programs of all rounds.
+# the linear programs of all rounds, and how many programs these are at least.
 MOST_NEURONS, MOST_INPUTS = 320, 24
 WALKS, BEST_WALKS, BESIDE_WALKS = 120, 4, 24
-PROGRAM_NUMBERS = 5_000_000
+PROGRAM_NUMBERS, LEAST_PROGRAMS = 5_000_000, 12_000
 # Half widths of the boxes that rounds search in R^d, in units of the typical distance of a kink from the origin.
 REACHES = (2.0, math.inf, 8.0, 4.0)
 # What counts as a gain.
@@ -127,7 +129,7 @@ class _Climb:
         self.best = BestPoints(problem, KEPT)
         self.screened = self.rounds = self.work = 0
         n, d = sum(problem.network.widths), problem.network.input_dimension
-        self.programs = PROGRAM_NUMBERS // (n * (d + 1) or 1)
+        self.programs = max(PROGRAM_NUMBERS // (n * (d + 1) or 1), LEAST_PROGRAMS)
         small = n <= MOST_NEURONS and d <= MOST_INPUTS
         self.walks = FlipWalks(problem, 0, self.deadline) if small else None
         self.most_screened = math.inf if budget.nodes is None else budget.nodes
@@ -153,8 +155,20 @@ class _Climb:
             if self._search_time().is_over or self.screened >= self.most_screened:
                 break
             without = 0 if self.best.longest > before * WORTHWHILE else without + 1
+        if search is not None and patience > 1 and search.unit.size <= MOST_MOVED:
+            self._polish(search)
         self.best.prove(self.deadline, last=True)
         return not self._search_time().is_over and self.screened < self.most_screened
+
+    def _polish(self, search: SearchNetwork) -> None:
+        """Small moves of the best points for as long as they gain."""
+        for _ in range(POLISHED):
+            before = self.best.longest
+            u = search.coordinates(self.best.points[:KEPT])
+            u, values = moved_uphill(search, u, self.problem.dual_p, TRIES, MOVE_ROUNDS, self.rng, self._search_time())
+            self._enter(search, u, values)
+            if self.best.longest <= before * WORTHWHILE:
+                return
 
     def _part_of(self, domain: Domain) -> Domain:
         """Where the next round searches: with biases, on boxes of several sizes before all of R^d.

@@ -17,6 +17,8 @@ __all__ = ["BestPoints"]
 
 # Lengths that agree so far are those of one pattern.
 SAME = 1e-9
+# Weights from which more digits than float64's take a minute, and what a bound may then stay below a gradient by.
+MANY_WEIGHTS, MANY_ENOUGH = 20_000_000, 1e-4
 # Points that are tried before the longest gradient is given up: the first may lie too near to a kink.
 TRIES = 8
 # Weights a second that a proof is sure to go through, and the seconds from which proofs wait for the end of the search.
@@ -68,19 +70,23 @@ class BestPoints:
         """Prove the longest gradient that can be proved, if it is longer than what is proved.
 
         Args:
-            last: with all digits, even where the time is over; long proofs are made then only, and then only one.
+            last: with all digits that a network of its size can have, even where the time is over; long proofs are made
+                then only, and then only one.
         """
         problem = self.problem
         long = self.slowest > LONG
         if long and not last:
             return
+        enough = FLOAT_ENOUGH if last else SEARCH_ENOUGH
+        if sum(w.size for w in problem.network.weights) > MANY_WEIGHTS:
+            enough = MANY_ENOUGH
         for k, (point, length) in enumerate(zip(self.points[:TRIES], self.lengths, strict=False)):
             if length * (1 - FLOAT_ENOUGH) <= self.lower or (deadline.is_over and (not last or (long and k > 0))):
                 return
             started = time.perf_counter()
             # A point on a kink has others beside it, on either side.
             for tried in (point, *self._beside(point)):
-                lower, witness = witness_bound(problem, tried) if last else witness_bound(problem, tried, SEARCH_ENOUGH)
+                lower, witness = witness_bound(problem, tried, enough)
                 if lower > self.lower and witness is not None:
                     self.lower, self.witness = lower, witness
                     deadline.tell(problem.p, lower, np.inf)
