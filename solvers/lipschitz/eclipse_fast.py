@@ -19,19 +19,17 @@ Source: [XS24, section 4].
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, eigvalsh, solve_triangular
-from scipy.sparse.linalg import ArpackError, eigsh
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz._base import AbstractLipschitzSolver, Gives
 from solvers.lipschitz.bounds.norm_products import norm_product_bound, norm_product_certificate
+from solvers.lipschitz.bounds.slopes.eigenvalues import estimated_eigenvalue
 from solvers.lipschitz.bounds.slopes.given import GivenProof, prove_given
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers, in_units
 from solvers.lipschitz.bounds.slopes.proof import proved_columns
@@ -50,8 +48,6 @@ SURE_RATE = 4e9
 MULTIPLES = (1.0, 1.003, 1.03, 1.1)
 # Of the largest entry of t, what every other has at least.
 LEAST_SHARE = 1e-9
-# Sides up to which all eigenvalues are computed; beyond, the largest is estimated to this share of it.
-MOST_EIGENVALUES, CLOSE = 400, 1e-11
 UNPROVED = "the multipliers cannot be proved in rounding: the bound is a product of norms"
 NO_TIME = (
     "one decomposition a layer does not fit into the time limit, only a product of norms: --time-limit allows more"
@@ -147,7 +143,7 @@ def _closed_form(network: ReluNetwork, layers: SlopeLayers) -> tuple[FloatArray,
         if len(chosen) == layers.depth:
             break
         product = half * (passed.T @ passed)
-        size = _largest_eigenvalue(product)
+        size = estimated_eigenvalue(product)
         if not 0 < size < math.inf:
             return None
         chosen.append(1 / size)
@@ -159,28 +155,6 @@ def _closed_form(network: ReluNetwork, layers: SlopeLayers) -> tuple[FloatArray,
             return None
     rho = half * float((passed**2).sum())
     found = []
-    exponents = _exponents(network)
-    for value, after, kept in zip(chosen, exponents, layers.kept, strict=False):
+    for value, after, kept in zip(chosen, layers.shifts, layers.kept, strict=False):
         found.append(np.ldexp(rho * value, np.clip(2 * (after[kept] - layers.exponent), -4000, 4000).astype(np.int32)))
     return tuple(found) if all(np.isfinite(part).all() and part.all() for part in found) else None
-
-
-def _exponents(network: ReluNetwork) -> list[NDArray[np.int64]]:
-    """By which power of two `SlopeLayers` divides every neuron, layer by layer."""
-    found = [np.zeros(network.input_dimension, dtype=np.int64)]
-    for w in network.weights:
-        powers = np.where(w != 0, np.frexp(w)[1] + found[-1], np.iinfo(np.int32).min).max(axis=1)
-        found.append(np.where(w.any(axis=1), powers, 0))
-    return found[1:]
-
-
-def _largest_eigenvalue(matrix: FloatArray) -> float:
-    """Of a positive semidefinite matrix: an estimate, on which no proof rests."""
-    side = len(matrix)
-    if not np.isfinite(matrix).all():
-        return math.inf
-    if side > MOST_EIGENVALUES:
-        with contextlib.suppress(ArpackError):  # it did not converge: all of them, then
-            found = eigsh(matrix, 1, which="LA", v0=np.ones(side), tol=CLOSE, return_eigenvectors=False)
-            return float(found[0])
-    return float(eigvalsh(matrix, subset_by_index=[side - 1, side - 1])[0])

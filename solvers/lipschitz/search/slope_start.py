@@ -43,7 +43,8 @@ def start_slopes(p: PieceArrays, recorded: bool = False) -> tuple[SlopeArrays, f
     work = sum(after * before * (after + before) for before, after in itertools.pairwise([d, *k.widths.tolist()]))
     if math.isinf(k.q) or work > MOST_WORK:
         return None
-    scaled, exponent, representable = scaled_weights([k.inputs, *p.network.weights[1:]])
+    scaled, shifts, representable = scaled_weights([k.inputs, *p.network.weights[1:]])
+    exponent = int(shifts[-1][0])
     if not representable or abs(exponent) > MOST_EXPONENT:
         return None
     weights, output = np.zeros((depth, n, max(n, d))), np.zeros(n)

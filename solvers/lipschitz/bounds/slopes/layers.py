@@ -40,7 +40,7 @@ class SlopeLayers:
         free: how many neurons of each hidden layer may have any slope in [0, 1].
         output: v, (n_L,).
         kept: per hidden layer the places (n_l,) of these neurons in the network.
-        exponent: the network's output is 2^exponent times the scaled one.
+        shifts: per layer of the network (n_l,): by which power of two each neuron was divided.
         representable: whether scaling lost nothing.
     """
 
@@ -48,7 +48,7 @@ class SlopeLayers:
     free: tuple[int, ...]
     output: FloatArray
     kept: tuple[NDArray[np.int64], ...]
-    exponent: int
+    shifts: tuple[NDArray[np.int64], ...]
     representable: bool
 
     @classmethod
@@ -58,7 +58,7 @@ class SlopeLayers:
         Args:
             signs: per hidden layer (n_l,): 1 for slope 1, -1 for slope 0, 0 for any; all 0 when left out.
         """
-        scaled, exponent, representable = scaled_weights(network.weights)
+        scaled, shifts, representable = scaled_weights(network.weights)
         kept, free, weights = [], [], []
         before: NDArray[np.int64] = np.arange(network.input_dimension)
         for k, w in enumerate(scaled[:-1]):
@@ -72,7 +72,8 @@ class SlopeLayers:
             kept.append(places)
             free.append(len(loose))
             before = places
-        return cls(tuple(weights), tuple(free), np.array(scaled[-1][0, before]), tuple(kept), exponent, representable)
+        output = np.array(scaled[-1][0, before])
+        return cls(tuple(weights), tuple(free), output, tuple(kept), tuple(shifts), representable)
 
     @property
     def depth(self) -> int:
@@ -83,6 +84,11 @@ class SlopeLayers:
     def inputs(self) -> int:
         """d."""
         return int(self.weights[0].shape[1])
+
+    @property
+    def exponent(self) -> int:
+        """The network's output is 2^exponent times the scaled one."""
+        return int(self.shifts[-1][0])
 
     @property
     def is_constant(self) -> bool:
@@ -102,17 +108,17 @@ class SlopeLayers:
         """The same layers with the k-th input alone."""
         first = np.ascontiguousarray(self.weights[0][:, k : k + 1])
         return SlopeLayers(
-            (first, *self.weights[1:]), self.free, self.output, self.kept, self.exponent, self.representable
+            (first, *self.weights[1:]), self.free, self.output, self.kept, self.shifts, self.representable
         )
 
 
-def scaled_weights(weights: Sequence[FloatArray]) -> tuple[list[FloatArray], int, bool]:
-    """Weights with rows whose largest entry lies in [1/2, 1), the exponent of the last, and whether none is lost.
+def scaled_weights(weights: Sequence[FloatArray]) -> tuple[list[FloatArray], list[NDArray[np.int64]], bool]:
+    """Weights with rows whose largest entry lies in [1/2, 1), the powers of two of all rows, and whether none is lost.
 
     Some rows at a time: whole layers of exponents would take more memory than the weights.
     """
     exponents = np.zeros(weights[0].shape[1], dtype=np.int64)
-    found, representable = [], True
+    found, shifts, representable = [], [], True
     for w in weights:
         scaled, following = np.empty_like(w), np.zeros(len(w), dtype=np.int64)
         step = max(1, ENTRIES_AT_ONCE // w.shape[1])
@@ -126,8 +132,9 @@ def scaled_weights(weights: Sequence[FloatArray]) -> tuple[list[FloatArray], int
             representable &= bool((np.abs(moved[there]) > LEAST).all())
             scaled[start : start + step], following[start : start + step] = moved, rows
         found.append(scaled)
+        shifts.append(following)
         exponents = following
-    return found, int(exponents[0]), representable
+    return found, shifts, representable
 
 
 def in_units(bound: float, exponent: int) -> float:

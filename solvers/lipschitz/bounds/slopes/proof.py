@@ -35,18 +35,17 @@ Sources: [FRHMP19, theorem 2] for the multipliers; [XS24, section 3] for elimina
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, eigvalsh, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.linalg.blas import dsyr, dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from solvers.arithmetic.norms import FloatArray, vector_norm
 from solvers.arithmetic.rounding import UNIT_ROUNDOFF
+from solvers.lipschitz.bounds.slopes.eigenvalues import estimated_eigenvalue
 from solvers.lipschitz.bounds.slopes.layers import SlopeLayers
 
 __all__ = [
@@ -63,8 +62,6 @@ __all__ = [
 LEAST, MOST = 1e-120, 1e120
 # What active neurons may add to the rounding of a checker, whose sums run through many layers, unless told otherwise.
 SPARED_FOR_ACTIVE = 1e-9
-# Sides up to which all eigenvalues are computed; beyond, only the largest is estimated.
-MOST_EIGENVALUES = 800
 
 
 def proved_diagonal(
@@ -248,7 +245,7 @@ def _dominating(h: FloatArray, shape: FloatArray) -> FloatArray | None:
     roots = np.sqrt(shape)
     half = np.tril(h, -1)
     h = half + half.T + np.diag(np.diagonal(h))
-    largest = _largest_eigenvalue(h / roots[:, None] / roots[None, :])
+    largest = estimated_eigenvalue(h / roots[:, None] / roots[None, :])
     for step in (0.0, 1e-12, 1e-9, 1e-6, 1e-3):
         t = shape * (largest * (1 + 8 * d * (d + 16) * UNIT_ROUNDOFF + step))
         matrix = -h
@@ -281,7 +278,7 @@ def _wide_inputs(
     except LinAlgError:
         return None
     b = solve_triangular(factor, scaled, lower=True, check_finite=False)
-    largest = _largest_eigenvalue(b @ b.T)
+    largest = estimated_eigenvalue(b @ b.T)
     if not LEAST < largest < MOST:
         return None
     lost = 8 * gamma * n * (np.diagonal(y) + np.diagonal(product) / largest)
@@ -292,19 +289,6 @@ def _wide_inputs(
         if _is_positive(matrix):
             return shape * (c * (1 + 8 * UNIT_ROUNDOFF))
     return None
-
-
-def _largest_eigenvalue(matrix: FloatArray) -> float:
-    """An estimate, to be proved by the caller."""
-    side = len(matrix)
-    if not np.isfinite(matrix).all():
-        return math.inf
-    if side > MOST_EIGENVALUES:
-        operator = LinearOperator((side, side), matvec=lambda x: matrix @ x, dtype=np.float64)
-        with contextlib.suppress(ArpackError):  # it did not converge: all of them, then
-            found = eigsh(operator, 1, which="LA", v0=np.ones(side), tol=1e-10, return_eigenvectors=False)
-            return max(float(found[0]), 0.0)
-    return max(float(eigvalsh(matrix, subset_by_index=[side - 1, side - 1])[0]), 0.0)
 
 
 def _is_positive(matrix: FloatArray) -> bool:
