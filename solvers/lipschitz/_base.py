@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from solvers.arithmetic.norms import FloatArray
+from solvers.arithmetic.threads import products_of
 from solvers.errors import InputError, SoundnessError, UnsupportedProblemError
 from solvers.problems.balance import balance_all
 from solvers.problems.budget import Budget
@@ -135,7 +136,9 @@ class AbstractLipschitzSolver(abc.ABC):
         limits = Budget() if budget is None else budget
         generators = [np.random.default_rng(0) for _ in problems] if rngs is None else list(rngs)
         balanced = balance_all(problems)
-        found = self._solve_batch([one.problem for one in balanced], limits, generators)
+        weights = max((sum(w.size for w in problem.network.weights) for problem in problems), default=0)
+        with products_of(weights):
+            found = self._solve_batch([one.problem for one in balanced], limits, generators)
         if len(found) != len(problems):
             raise SoundnessError(f"{self.name} answered {len(found)} of {len(problems)} problems")
         answers = [
