@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,8 +162,21 @@ def judged() -> list[Trap]:
     return found
 
 
-@pytest.mark.parametrize("budget", BUDGETS, ids=str)
-@pytest.mark.parametrize("solver", QUICK.values(), ids=QUICK)
+def asked_under_budgets() -> list[Any]:
+    """Methods with budgets; limits of nodes are the same to those that split none, so all but one of them are slow."""
+    return [
+        pytest.param(
+            solver,
+            budget,
+            id=f"{name}-{budget}",
+            marks=[pytest.mark.slow] if budget.nodes and not (solver.exact or name == "auto") else [],
+        )
+        for name, solver in QUICK.items()
+        for budget in BUDGETS
+    ]
+
+
+@pytest.mark.parametrize(("solver", "budget"), asked_under_budgets())
 def test_never_wrong_under_any_budget(solver: AbstractLipschitzSolver, budget: Budget) -> None:
     for trap in judged():
         for p, answer in solved(
