@@ -36,6 +36,7 @@ __all__ = [
     "apply_overrides",
     "load_study",
     "parse_study",
+    "read_study",
     "shipped_studies",
     "stored_study",
     "study_text",
@@ -122,6 +123,11 @@ class Sweep(BaseModel):
                 raise ValueError(f"axis {name} is empty")
         return grid
 
+    @property
+    def cells(self) -> int:
+        """How many cells the grid has."""
+        return math.prod(len(axis if isinstance(axis, list) else axis.values()) for axis in self.grid.values())
+
 
 class Study(BaseModel):
     """A named set of sweeps with one seed."""
@@ -183,12 +189,27 @@ def study_text(source: str) -> tuple[str, str]:
 
 def stored_study(raw: Mapping[str, Any], origin: str) -> Study:
     """A study from the `study.json` of its run folder; in older ones null stands for an infinite value."""
+    return parse_study(_with_infinities(raw), origin)
+
+
+def read_study(raw: Mapping[str, Any], origin: str) -> Study:
+    """As `stored_study`, but no experiment is asked whether it knows its parameters: one that is gone reads too."""
+    try:
+        return Study.model_validate(_with_infinities(raw))
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_explain(error, _known_keys)}") from None
+
+
+def _with_infinities(raw: Mapping[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = _copy(raw)
-    for sweep in described.get("sweeps", {}).values():
+    sweeps = described.get("sweeps")
+    for sweep in sweeps.values() if isinstance(sweeps, dict) else ():
+        if not isinstance(sweep, dict):
+            continue  # which the check will say
         for values in (sweep.get("grid", {}), sweep.get("fixed", {})):
             for name, value in values.items():
                 values[name] = _without_nulls(value)
-    return parse_study(described, origin)
+    return described
 
 
 def _without_nulls(value: Any) -> Any:

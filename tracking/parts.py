@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from tracking.records import TrialRecord
 
-__all__ = ["RunFolder", "StorageError", "plain_name"]
+__all__ = ["RunFolder", "StorageError", "one_row_a_trial", "plain_name"]
 
 
 def plain_name(name: str) -> str:
@@ -133,6 +133,24 @@ class RunFolder:
         filesystem.invalidate_cache(folder)
         return sorted(str(path) for path in filesystem.ls(folder, detail=False) if str(path).endswith(".parquet"))
 
+    def open_part(self, path: str) -> Any:
+        """A stream over one of `part_names`."""
+        return self._filesystem()[0].open(path, "rb")
+
+    def folder_names(self) -> list[str]:
+        """Names of the folders inside.
+
+        Raises:
+            StorageError: there is no such place, or it cannot be read.
+        """
+        filesystem, root = self._filesystem()
+        try:
+            filesystem.invalidate_cache(root)
+            entries = filesystem.ls(root, detail=True)
+        except Exception as error:  # every backend raises its own kinds
+            raise StorageError(f"cannot read the folder {self.uri}: {_reason(error)}") from error
+        return [str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory"]
+
     def tables(self, sweep: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The parts of a sweep, one at a time."""
         filesystem, _ = self._filesystem()
@@ -156,9 +174,7 @@ class RunFolder:
         tables = list(self.tables(sweep))
         if not tables:
             return pd.DataFrame()
-        frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-        frame = frame.sort_values(["failed", "finished_at"], kind="stable").drop_duplicates("trial_key")
-        return frame.sort_values(["cell", "replicate"], kind="stable").reset_index(drop=True)
+        return one_row_a_trial(pa.concat_tables(tables, promote_options="permissive").to_pandas())
 
     def merge(self, sweep: str, into: RunFolder | None = None) -> str:
         """Write all trials of a sweep as one Parquet file, here or into another folder; returns its name."""
@@ -167,6 +183,12 @@ class RunFolder:
         name = f"{plain_name(sweep)}.parquet"
         (into or self).write(name, sink.getvalue().to_pybytes())
         return name
+
+
+def one_row_a_trial(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of parts without the failures of trials that were computed later, by cell and replicate."""
+    kept = rows.sort_values(["failed", "finished_at"], kind="stable").drop_duplicates("trial_key")
+    return kept.sort_values(["cell", "replicate"], kind="stable").reset_index(drop=True)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

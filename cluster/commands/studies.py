@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cluster.execution.runner import RunResult
     from tasks.sweeps import Study
 
-__all__ = ["register"]
+__all__ = ["default_out", "register"]
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=V", help="Set a key of the study; may be given again.")
@@ -283,18 +283,12 @@ def sync(
     """
     with guarded(debug):
         from cluster.execution.runner import StudyRun
+        from cluster.output.run_report import opened_run
         from tasks.experiment import RunContext
         from tasks.sweeps import stored_study
-        from tracking.parts import RunFolder
 
-        path = run if "://" in run else str(Path(run).resolve())
-        folder = RunFolder(path)
-        try:
-            described = folder.read_json("study.json")
-        except Exception:
-            described = None
-        if described is None:
-            raise InputError(f"{run} is not a run folder: it holds no readable study.json")
+        folder, described = opened_run(run)
+        path = folder.uri
         parent = path.rsplit("/", 1)[0]
         tracker = tracker_for(parent, tracking_uri)
         context = RunContext(data_dir=check_data_dir(data_dir))
