@@ -35,7 +35,7 @@ ROOMS: Table = (
     ("cluster",),
     ("cluster.commands",),
     ("cluster.output",),
-    ("cluster.execution.search",),
+    ("cluster.execution.fleet", "cluster.execution.search"),
     ("cluster.execution",),
     ("tasks.sweeps", "tracking"),
     ("tasks.registry",),
