@@ -226,7 +226,7 @@ def lipschitz(
         from cluster.execution.search.opening import check_spread, spread_search
 
         check_spread(method)
-        files: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "certify": certify}
+        files: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "certify": certify, "method": method}
         with spread_search(network, exponents, where, gap, workers=workers, address=address, **files) as spread:
             answers = spread.solve_together(problems, budget=budget, rngs=generators)
     elif any(option is not None for option in (workers, address, checkpoint, resume)):

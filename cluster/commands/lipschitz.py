@@ -110,6 +110,7 @@ def _solve(
         resume=request.resume,
         certify=request.certify,
         report=progress.stands,
+        method=request.method,
     ) as solver:
         with progress:
             answers, outputs = _ask(request, solver, network, budget)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from solvers.lipschitz.bounds.piece_arrays import PieceArrays
     from solvers.lipschitz.bounds.slopes.kernels import SlopeArrays
 
-__all__ = ["BranchAndBound"]
+__all__ = ["PLAIN", "BranchAndBound", "thorough", "with_slopes"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, WALK_STEPS, TRIES = 16, 12, 32
@@ -168,7 +168,7 @@ class BranchAndBound(AbstractLipschitzSolver):
                 steps = min(steps, max(1, int(left) // room))
             rounds += 1
             if not asked and frontier.counts["nodes"] >= PLAIN:
-                arrays, slopes = _with_slopes(frontier, arrays, deadline, self.certified)
+                arrays, slopes = with_slopes(frontier, arrays, deadline, self.certified)
                 asked = True
             deadline.tell(problem.p, incumbent.lower, min(frontier.upper, enough))
             nodes = frontier.take(room)
@@ -183,7 +183,7 @@ class BranchAndBound(AbstractLipschitzSolver):
         return upper, finished, stats, certificate
 
 
-def _with_slopes(
+def with_slopes(
     frontier: Frontier, arrays: list[PieceArrays], deadline: Deadline, recorded: bool
 ) -> tuple[list[PieceArrays], list[SlopeArrays]]:
     """The pieces, and programs over slopes for each, if their bound of everything is far below what is open.
@@ -203,8 +203,12 @@ def _with_slopes(
         frontier.ceiling = min(frontier.ceiling, whole)
     if not whole <= WORTH * frontier.highest:
         return arrays, []
-    thorough = [replace(p, kernel=p.kernel._replace(tight=0)) for p in arrays]
-    return thorough, [slopes for slopes, _ in programs]
+    return [thorough(p) for p in arrays], [slopes for slopes, _ in programs]
+
+
+def thorough(p: PieceArrays) -> PieceArrays:
+    """The piece, with linear programs that look at every layer."""
+    return replace(p, kernel=p.kernel._replace(tight=0))
 
 
 def _trouble(stats: Mapping[str, float]) -> str:

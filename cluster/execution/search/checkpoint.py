@@ -30,9 +30,9 @@ from solvers.verify import network_digest
 __all__ = ["Checkpoint", "KeptSearch", "command_digest", "question_digest"]
 
 # How a file of this version begins; the digest of what follows comes next.
-FIRST, DIGITS = b"interlip search 1\n", 64
-COUNTS = ("expanded", "programs", "thin", "unsettled")
-ARRAYS = ("pieces", "signs", "bounds", "splits", "ends", "paths")
+FIRST, DIGITS = b"interlip search 2\n", 64
+COUNTS = ("expanded", "programs", "thin", "bounded", "dropped", "unsettled")
+ARRAYS = ("pieces", "signs", "bounds", "splits", "ends", "paths", "code_ends", "codes")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +46,8 @@ class KeptSearch:
         facts: as in `worker.Found`.
         proved: whether proofs of everything so far are among the facts.
         seconds: spent so far.
+        ceiling: a bound of everything that was proved elsewhere.
+        slopes: whether nodes are bounded by programs over slopes; None where that was not asked yet.
     """
 
     start_floor: float
@@ -54,6 +56,8 @@ class KeptSearch:
     facts: Expansion
     proved: bool
     seconds: float
+    ceiling: float
+    slopes: bool | None
 
 
 def question_digest(problem: LipschitzProblem, gap: float) -> str:
@@ -159,6 +163,8 @@ def _described(state: KeptSearch) -> dict[str, Any]:
         "proved": state.proved,
         "point": state.point is not None,
         "seconds": state.seconds,
+        "ceiling": float(state.ceiling).hex(),
+        "slopes": state.slopes,
     }
 
 
@@ -172,12 +178,21 @@ def _state(written: Mapping[str, Any], arrays: Mapping[str, Any], key: str) -> K
         expanded=int(written["expanded"]),
         programs=int(written["programs"]),
         thin=int(written["thin"]),
+        bounded=int(written["bounded"]),
+        dropped=int(written["dropped"]),
         unsettled=int(written["unsettled"]),
     )
     nodes = Decisions(*(arrays[f"{key}/{field}"] for field in ARRAYS))
     point = arrays[f"{key}/point"] if written["point"] else None
     return KeptSearch(
-        float.fromhex(written["start_floor"]), point, nodes, facts, written["proved"], float(written["seconds"])
+        float.fromhex(written["start_floor"]),
+        point,
+        nodes,
+        facts,
+        written["proved"],
+        float(written["seconds"]),
+        float.fromhex(written["ceiling"]),
+        written["slopes"],
     )
 
 

@@ -12,10 +12,10 @@ __all__ = ["DEPTH", "Share", "share_of"]
 
 # Calls at every worker, the one that it computes included: the next one waits there while an answer travels.
 DEPTH = 2
-SHORTEST, LONGEST = 0.05, 1.0
+SHORTEST, LONGEST = 0.05, 2.0
 # Seconds for every open node that a worker has waiting behind it.
 SECONDS_A_NODE = 0.05
-MOST_NODES = 64
+MOST_NODES = 16
 
 
 @dataclass(frozen=True, slots=True)

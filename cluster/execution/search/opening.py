@@ -38,6 +38,7 @@ def spread_search(
     resume: str | Path | None = None,
     certify: bool = False,
     report: Callable[[Standing], None] | None = None,
+    method: str = "branch-and-bound",
 ) -> Iterator[SpreadSearch]:
     """A solver for questions about one network, as long as the context is open. Its workers stand when it opens.
 
@@ -50,11 +51,17 @@ def spread_search(
         resume: go on from this file.
         certify: keep the proof of the upper bound.
         report: hears where a search stands.
+        method: branch-and-bound, or auto, which bounds the question in this process first.
     Raises:
         InputError: no cluster answers, it has too few CPUs, or a file does not fit.
     """
+    from solvers.registry import lipschitz_solver_named
+
     kept = Checkpoint(resume if checkpoint is None else checkpoint, command_digest(network, exponents, domain, gap))
     if resume is not None:
         kept.resume(resume)
     with SearchPool(workers, address) as pool, Stop() as stop:
-        yield SpreadSearch(certified=certify, pool=pool, checkpoint=kept, stop=stop, report=report)
+        first = lipschitz_solver_named("bounds") if method == "auto" else None
+        if first is not None and certify:
+            first = first.certifying()
+        yield SpreadSearch(certified=certify, pool=pool, checkpoint=kept, stop=stop, report=report, first=first)

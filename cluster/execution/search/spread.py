@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,11 @@ from cluster.execution.search.checkpoint import Checkpoint, KeptSearch, question
 from cluster.execution.search.dealing import DEPTH, share_of
 from cluster.execution.search.stopping import Stop
 from cluster.execution.search.wire import packed, packed_nodes, shapes_of, unpacked
-from cluster.execution.search.worker import Found, Question, Task
+from cluster.execution.search.worker import Found, PiecesOnDemand, Question, Task
+from solvers.lipschitz import branch_and_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.search.frontier import Frontier, Incumbent
+from solvers.lipschitz.search.frontier import Frontier, Incumbent, leaf_of
 from solvers.lipschitz.search.nodes import Expansion, Node
-from solvers.lipschitz.search.proofs import BOUNDED, Leaf
 from solvers.problems.budget import Budget, Deadline
 from solvers.problems.facets import bounded_pieces
 from solvers.problems.questions import LipschitzProblem
@@ -30,10 +31,13 @@ from solvers.problems.witnesses import SEARCH_ENOUGH, witness_bound
 if TYPE_CHECKING:
     from cluster.execution.ray_actors import RayCalls
     from cluster.execution.search.pool import SearchPool
+    from solvers.lipschitz._base import AbstractLipschitzSolver
 
 __all__ = ["SpreadSearch", "Standing"]
 
 WAIT_SECONDS, GRACE_SECONDS = 0.5, 0.5
+# Of a time limit, what bounds may take before the search.
+FIRST_SHARE = 0.3
 # Between two checkpoints; longer where writing one takes more than this share of the time.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 30.0, 0.02
 # After which nodes are dealt again that were not heard of: their worker's machine may be gone.
@@ -59,12 +63,33 @@ class SpreadSearch(BranchAndBound):
         checkpoint: what is kept on disk, and where an earlier search stopped.
         stop: tells that the user wants the interval so far.
         report: hears where the search stands.
+        first: bounds each question here before it is searched, unless that went on before; None for nobody.
     """
 
     pool: SearchPool = field(kw_only=True)
     checkpoint: Checkpoint = field(kw_only=True)
     stop: Stop = field(kw_only=True)
     report: Callable[[Standing], None] | None = field(default=None, kw_only=True)
+    first: AbstractLipschitzSolver | None = field(default=None, kw_only=True)
+
+    def _solve_batch(
+        self, problems: Sequence[LipschitzProblem], budget: Budget, rngs: Sequence[np.random.Generator]
+    ) -> list[LipschitzBounds]:
+        if self.first is None:
+            return super()._solve_batch(problems, budget, rngs)
+        deadline = budget.start()
+        fresh = [self.checkpoint.find(question_digest(problem, budget.relative_gap)) is None for problem in problems]
+        share = budget.within(FIRST_SHARE * budget.seconds)
+        bounds = self.first.solve_together(
+            list(itertools.compress(problems, fresh)), budget=share, rngs=list(itertools.compress(rngs, fresh))
+        )
+        rest = iter(bounds)
+        known = [next(rest) if new else problem.known for problem, new in zip(problems, fresh, strict=True)]
+        told = [problem.knowing(best) for problem, best in zip(problems, known, strict=True)]
+        answers = super()._solve_batch(told, budget.within(deadline.remaining), rngs)
+        return [
+            answer if best is None else answer.joined(best, budget) for answer, best in zip(answers, known, strict=True)
+        ]
 
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         answer = super()._solve(problem, budget, rng)
@@ -91,14 +116,22 @@ class SpreadSearch(BranchAndBound):
         problem, budget = incumbent.problem, deadline.budget
         key = question_digest(problem, budget.relative_gap)
         search = _Search(self, problem, incumbent, budget, self.checkpoint.find(key), key)
+        enough = math.inf if problem.known is None else problem.known.upper
         if not self.certified:  # a tree of splits proves only what its leaves do
-            search.frontier.ceiling = product
+            search.frontier.ceiling = min(search.frontier.ceiling, product, enough)
         kept = time.monotonic()
         pause = CHECKPOINT_SECONDS
-        while not search.frontier.is_done and not self.stop.wanted and not deadline.is_over and search.nodes_left > 0:
+        while not (
+            search.frontier.is_done
+            or self.stop.wanted
+            or deadline.is_over
+            or search.nodes_left <= 0
+            or budget.is_closed(incumbent.lower, enough)
+        ):
+            search.consider_slopes(deadline)
             search.deal(deadline.remaining)
             search.hear(min(WAIT_SECONDS, deadline.remaining))
-            deadline.tell(problem.p, incumbent.lower, search.frontier.upper)
+            deadline.tell(problem.p, incumbent.lower, min(search.frontier.upper, enough))
             if self.report is not None:
                 self.report(search.standing)
             if time.monotonic() - kept > pause:
@@ -135,7 +168,10 @@ class _Search:
             self.frontier.add(piece)
         self._start_floor = self.frontier.floor if begun is None else begun.start_floor
         self._before = 0.0 if begun is None else begun.seconds
+        self._slopes = None if begun is None else begun.slopes
         if begun is not None:
+            if not settings.certified:
+                self.frontier.ceiling = begun.ceiling
             if begun.point is not None:
                 incumbent.offer(*witness_bound(problem, begun.point, SEARCH_ENOUGH))
             self.frontier.enter(replace(begun.facts, nodes=list(unpacked(begun.nodes, self._shapes))))
@@ -146,8 +182,9 @@ class _Search:
             else:
                 for k in range(len(pieces)):
                     self.frontier.settle_piece(k)
-        question = Question(f"{key} {self._start_floor.hex()}", problem, self._start_floor, budget.relative_gap)
-        self._calls: RayCalls[Task] = settings.pool.ask(question)
+        name = f"{key} {self._start_floor.hex()} {settings.certified}"
+        self._question = Question(name, problem, self._start_floor, budget.relative_gap, settings.certified)
+        self._calls: RayCalls[Task] = settings.pool.ask(self._question)
         self._out: dict[int, tuple[list[Node], float]] = {}
         self._tasks = 0
         self._tries: Counter[int] = Counter()
@@ -161,6 +198,16 @@ class _Search:
     @property
     def standing(self) -> Standing:
         return Standing(self.frontier.open_nodes + self.frontier.away_nodes, self._settings.pool.workers)
+
+    def consider_slopes(self, deadline: Deadline) -> None:
+        """Ask once, when a search in one process would, whether nodes are bounded by programs over slopes too."""
+        asked = self._slopes is not None or self.frontier.counts["nodes"] < branch_and_bound.PLAIN
+        if asked or math.isinf(self.frontier.highest):
+            return
+        arrays = list(PiecesOnDemand(self._question))
+        _, programs = branch_and_bound.with_slopes(self.frontier, arrays, deadline, self._settings.certified)
+        if not deadline.is_over:
+            self._slopes = len(programs) > 0
 
     def deal(self, seconds: float) -> None:
         """Send out tasks until every worker has its share; none is longer than the time that is left."""
@@ -184,8 +231,8 @@ class _Search:
         incumbent = self._incumbent
         packed_up = packed_nodes(nodes, self._shapes)
         self._out[number] = nodes, time.monotonic()
-        task = Task(number, packed_up, incumbent.lower, incumbent.witness, seconds, self.frontier.keeps_proofs)
-        self._calls.add([task])
+        keep, slopes = self.frontier.keeps_proofs, self._slopes is True
+        self._calls.add([Task(number, packed_up, incumbent.lower, incumbent.witness, seconds, keep, slopes)])
 
     def hear(self, seconds: float) -> None:
         """Wait for one answer, at most so long, and enter it."""
@@ -213,7 +260,7 @@ class _Search:
                 self._send([node], seconds)
             else:
                 self._facts["lost_nodes"] += 1
-                closed = Expansion(discarded=node.bound, proofs=[(node.piece, Leaf(node.path, BOUNDED))])
+                closed = Expansion(discarded=node.bound, proofs=[(node.piece, leaf_of(node))])
                 self.frontier.enter(closed, [node])
 
     def gather(self, seconds: float) -> None:
@@ -233,6 +280,8 @@ class _Search:
             facts,
             self.frontier.keeps_proofs,
             self._before + seconds,
+            self.frontier.ceiling,
+            self._slopes,
         )
 
     def conclude(self) -> tuple[float, bool, dict[str, float], Certificate | None]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cluster.execution.ray_actors import AbstractWorker
 from cluster.execution.search.wire import Decisions, packed, shapes_of, unpacked
 from solvers.lipschitz.bounds.alarm import alarm
+from solvers.lipschitz.branch_and_bound import thorough
 from solvers.lipschitz.search.frontier import Frontier, Incumbent
 from solvers.lipschitz.search.nodes import Expansion
 from solvers.problems.budget import Budget
@@ -20,7 +21,7 @@ from solvers.problems.facets import bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import Witness
 
-__all__ = ["Found", "Question", "SearchWorker", "Task", "Workshop"]
+__all__ = ["Found", "PiecesOnDemand", "Question", "SearchWorker", "Task", "Workshop"]
 
 # Splits below a node before its share's other nodes are compared again; fewer where every split leaves a proof.
 STEPS, FIRST_STEPS, PROVED_STEPS = 256, 16, 64
@@ -35,12 +36,14 @@ class Question:
     Attributes:
         key: names it among all that a worker may have met.
         start_floor: directions that reach no further are left out (`bounds.directions`).
+        recorded: whether a checker is to prove the bounds of nodes again.
     """
 
     key: str
     problem: LipschitzProblem
     start_floor: float
     relative_gap: float
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +56,7 @@ class Task:
         lower, witness: the incumbent.
         seconds: to spend.
         keep: whether to keep proofs.
+        slopes: whether to bound nodes by programs over slopes too.
     """
 
     number: int
@@ -61,6 +65,7 @@ class Task:
     witness: Witness | None
     seconds: float
     keep: bool
+    slopes: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +84,7 @@ class Found:
     cpu_seconds: float
 
 
-class _Arrays(Sequence[Any]):
+class PiecesOnDemand(Sequence[Any]):
     """`PieceArrays` of a question's pieces, each made when it is first searched."""
 
     def __init__(self, question: Question) -> None:
@@ -90,6 +95,7 @@ class _Arrays(Sequence[Any]):
         self._directions = dual_directions(problem.network, problem.dual_p, question.start_floor)
         self._made: dict[int, Any] = {}
         self._stop = np.zeros(1, dtype=np.int8)
+        self._thorough = False
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -104,8 +110,15 @@ class _Arrays(Sequence[Any]):
         if isinstance(piece, slice):
             return [self[k] for k in range(*piece.indices(len(self)))]
         if piece not in self._made:
-            self._made[piece] = PieceArrays.of(self.pieces[piece], self._directions, self._stop)
+            made = PieceArrays.of(self.pieces[piece], self._directions, self._stop)
+            self._made[piece] = thorough(made) if self._thorough else made
         return self._made[piece]
+
+    def look_closely(self) -> None:
+        """Let linear programs look at every layer from now on, as where programs over slopes bound the nodes."""
+        if not self._thorough:
+            self._thorough = True
+            self._made = {k: thorough(p) for k, p in self._made.items()}
 
     def follow(self, stop: NDArray[np.int8]) -> None:
         """Let compiled code look at this flag from now on."""
@@ -113,12 +126,38 @@ class _Arrays(Sequence[Any]):
         self._made = {k: replace(p, kernel=p.kernel._replace(stop=stop)) for k, p in self._made.items()}
 
 
+class _Programs(Sequence[Any]):
+    """`SlopeArrays` of pieces, each made when it is first searched with them."""
+
+    def __init__(self, pieces: PiecesOnDemand, recorded: bool) -> None:
+        self._pieces, self._recorded = pieces, recorded
+        self._made: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    @overload
+    def __getitem__(self, piece: int) -> Any: ...
+    @overload
+    def __getitem__(self, piece: slice) -> Sequence[Any]: ...
+    def __getitem__(self, piece: int | slice) -> Any:
+        from solvers.lipschitz.search.slope_start import no_slopes, start_slopes
+
+        if isinstance(piece, slice):
+            return [self[k] for k in range(*piece.indices(len(self)))]
+        if piece not in self._made:
+            program = start_slopes(self._pieces[piece], self._recorded)
+            self._made[piece] = no_slopes() if program is None else program[0]
+        return self._made[piece]
+
+
 class Workshop:
     """Searches tasks of one question; its arrays are made once."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self._arrays = _Arrays(question)
+        self._arrays = PiecesOnDemand(question)
+        self._programs = _Programs(self._arrays, question.recorded)
         self._shapes = shapes_of(self._arrays.pieces)
 
     def search(self, task: Task) -> Found:
@@ -129,40 +168,44 @@ class Workshop:
         from solvers.lipschitz.search.expansion import node_of
 
         begun = time.process_time()
+        if task.slopes:
+            self._arrays.look_closely()
         incumbent = Incumbent(self.question.problem, task.lower, task.witness)
         limits = Budget(task.seconds, relative_gap=self.question.relative_gap)
         frontier = Frontier(incumbent, limits, task.keep)
         for piece in self._arrays.pieces:
             frontier.add(piece)
         nodes = [
-            node_of(self._arrays[node.piece], node.piece, node.signs, node.bound, node.split, node.path)
+            node_of(self._arrays[node.piece], node.piece, node.signs, node.bound, node.split, node.path, node.codes)
             for node in unpacked(task.nodes, self._shapes)
         ]
         frontier.enter(Expansion(nodes=nodes))
         deadline = limits.start()
         # Something is done, however short the time: else nodes could go to and fro for ever.
         self._arrays.follow(np.zeros(1, dtype=np.int8))
-        self._expand(frontier, FIRST_STEPS, task.keep)
+        self._expand(frontier, FIRST_STEPS, task)
         with alarm(deadline) as stop:
             self._arrays.follow(stop)
             steps = 2 * FIRST_STEPS
             while frontier.open_nodes and frontier.proofs_kept <= MOST_PROOFS and not (deadline.is_over or stop[0]):
-                self._expand(frontier, steps, task.keep)
+                self._expand(frontier, steps, task)
                 steps *= 2
         better = incumbent.witness if incumbent.witness is not task.witness else None
         return Found(*packed(frontier.hand_over(), self._shapes), better, time.process_time() - begun)
 
-    def _expand(self, frontier: Frontier, steps: int, keep: bool) -> None:
+    def _expand(self, frontier: Frontier, steps: int, task: Task) -> None:
         """Search below the open node with the largest bound, or bound it where it is not known how to split it."""
         from solvers.lipschitz.search.expansion import examine, expand
 
         taken = frontier.take(1)
         floor, lower = frontier.floor, frontier.incumbent.lower
         if taken and taken[0].split[0] < 0:
-            frontier.enter(examine(taken[0], self._arrays, floor, lower, keep), taken)
+            frontier.enter(examine(taken[0], self._arrays, floor, lower, task.keep), taken)
         elif taken:
-            most = min(steps, PROVED_STEPS if keep else STEPS)
-            frontier.enter(expand(taken, self._arrays, floor, lower, most, keep), taken)
+            most = min(steps, PROVED_STEPS if task.keep else STEPS)
+            slopes = self._programs if task.slopes else ()
+            found = expand(taken, self._arrays, floor, lower, most, task.keep, slopes=slopes)
+            frontier.enter(found, taken)
 
 
 class SearchWorker(AbstractWorker):

@@ -48,6 +48,7 @@ def node_of(
     bound: float = math.inf,
     split: tuple[int, int, int] = (-1, -1, 1),
     path: tuple[int, ...] = (),
+    codes: NDArray[np.int16] | None = None,
 ) -> Node:
     """A node of which no more is known than its signs and what is told here: ranges and points are found anew."""
     shape = p.kernel.biases.shape
@@ -61,6 +62,7 @@ def node_of(
         np.arange(p.kernel.directions.shape[1], dtype=np.int32),
         split,
         path,
+        codes=codes,
     )
 
 

@@ -27,7 +27,7 @@ from solvers.problems.witnesses import rounding_slack
 if TYPE_CHECKING:
     from solvers.lipschitz.search.nodes import Node
 
-__all__ = ["Frontier", "Incumbent"]
+__all__ = ["Frontier", "Incumbent", "leaf_of"]
 
 # Of a certified bound: room for a checker that rounds in another order than the search.
 ROOM = 1e-11
@@ -178,7 +178,7 @@ class Frontier:
         """A node that its bound is proof enough of."""
         self._settled = max(self._settled, node.bound)
         if self._proofs is not None:
-            self._proofs.enter([(node.piece, _leaf_of(node))])
+            self._proofs.enter([(node.piece, leaf_of(node))])
 
     def conclude(self) -> tuple[float, Certificate | None]:
         """The upper bound, and what proves it if proofs are kept; open nodes are closed by their bounds."""
@@ -186,7 +186,7 @@ class Frontier:
         if self._proofs is None:
             return upper, None
         open_nodes = [*(node for _, _, node in self._queue), *(node for _, node in self._away.values())]
-        self._proofs.enter([(node.piece, _leaf_of(node)) for node in open_nodes])
+        self._proofs.enter([(node.piece, leaf_of(node)) for node in open_nodes])
         certificate = self._proofs.certificate()
         if certificate is not None and 0 < upper < math.inf:
             upper = upper * (1 + ROOM) + 4 * self._slack
@@ -223,6 +223,8 @@ class Frontier:
             expanded=self.counts["nodes"],
             programs=self.counts["lp_solves"],
             thin=self.counts["exact_checks"],
+            bounded=self.counts["slope_bounds"],
+            dropped=self.counts["slope_drops"],
             unsettled=self.counts["unsettled_leaves"],
         )
 
@@ -232,5 +234,6 @@ class Frontier:
         return {**counts, "pieces": float(len(self._pieces)), "longest_queue": float(self.longest)}
 
 
-def _leaf_of(node: Node) -> Leaf:
+def leaf_of(node: Node) -> Leaf:
+    """Of a node that its bound is proof enough of."""
     return Leaf.by_bound(node.path, node.codes, node.signs.size)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +14,23 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 from cluster.execution.search import spread
+from cluster.execution.search.checkpoint import Checkpoint
 from cluster.execution.search.spread import Standing
 from cluster.execution.search.wire import packed_nodes, unpacked
 from cluster.output.solve_progress import progress_line
 from cluster.output.terminal import only_documents
 from solvers.errors import InputError
+from solvers.lipschitz import branch_and_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
 from solvers.lipschitz.search.nodes import Node
 from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
+from solvers.lipschitz.two_sided import TwoSided
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
+from solvers.registry import lipschitz_solver_named
 from solvers.verify import Verdict, verify_all_outputs, verify_bounds
 from tests.cluster_tests.search.here import PoolHere, gaussian_box_network, tiny_shares
 from tests.one_sentence import assert_one_sentence, without_progress
@@ -80,6 +86,88 @@ def test_the_certificate_is_joined_from_the_leaves_of_workers(whole: bool) -> No
     assert answer.stats["tasks"] > 5
     assert answer.certificate is not None
     assert verify_bounds(problem, answer).verdict is Verdict.PROVED
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches ask for programs over slopes soon, and whatever they give."""
+    monkeypatch.setattr(branch_and_bound, "PLAIN", 20)
+    monkeypatch.setattr(branch_and_bound, "WORTH", math.inf)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("p", [1.5, 2.0, math.inf])
+def test_workers_bound_nodes_by_programs_over_slopes(eager: None, p: float, whole: bool) -> None:
+    problem = small(p, whole)
+    there = PoolHere().solver(certified=True).solve(problem)
+    assert there.stats["slope_bounds"] > 0
+    assert alike(BranchAndBound(threads=1).solve(problem), there)
+    assert verify_bounds(problem, there).verdict is Verdict.PROVED
+
+
+def test_a_resumed_search_keeps_its_programs_and_its_ceiling(eager: None, tmp_path: Path) -> None:
+    problem, path = small(), tmp_path / "search"
+    first = PoolHere(stop_after=12).solver(path=path).solve(problem)
+    assert first.stats["slope_bounds"] > 0
+    kept = Checkpoint(path, "c")
+    kept.resume(path)
+    (state,) = kept._states.values()
+    assert state.slopes
+    assert first.upper <= state.ceiling < math.inf
+    assert (state.facts.bounded, state.facts.dropped) == (first.stats["slope_bounds"], first.stats["slope_drops"])
+    second = PoolHere(stop_after=2).solver(path=path, resume=path).solve(problem)
+    assert second.upper <= first.upper
+    assert second.stats["slope_bounds"] > first.stats["slope_bounds"]
+
+
+def test_a_search_that_was_kept_by_an_older_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "search"
+    PoolHere(stop_after=2).solver(path=path).solve(small())
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"interlip search 2", b"interlip search 1", 1))
+    with pytest.raises(InputError, match="of another version"):
+        PoolHere().solver(resume=path)
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_auto_bounds_before_it_searches(certified: bool, tmp_path: Path) -> None:
+    """What is known enters the search, and a resumed one asks for nothing again."""
+    path, asked = tmp_path / "search", []
+    first = lipschitz_solver_named("bounds")
+    problem = LipschitzProblem(gaussian_box_network(6, (12, 12), 1), 2.0, Box.cube(6, -1.0, 1.0))
+
+    class Asked(TwoSided):
+        def _solve_batch(self, *given: Any) -> list[LipschitzBounds]:
+            asked.append(len(given[0]))
+            return super()._solve_batch(*given)
+
+    assert isinstance(first, TwoSided)
+    counted = Asked(first.members).certifying() if certified else Asked(first.members)
+    stopped = replace(PoolHere(stop_after=1).solver(certified, path), first=counted).solve(problem)
+    assert asked == [1]
+    assert 0 < stopped.lower <= stopped.upper < norm_product(problem)
+    answer = replace(PoolHere().solver(certified, resume=path), first=counted).solve(problem)
+    assert asked == [1, 0]
+    assert alike(BranchAndBound(threads=1).solve(problem), answer)
+    if certified:
+        assert verify_bounds(problem, answer).verdict is Verdict.PROVED
+
+
+def norm_product(problem: LipschitzProblem) -> float:
+    return lipschitz_solver_named("norm-product").solve(problem).upper
+
+
+def test_bounds_that_agree_leave_nothing_to_search() -> None:
+    """Weights >= 0: the constant is the product, and no task goes out."""
+    rng = np.random.default_rng(0)
+    weights = [np.abs(rng.standard_normal(shape)) for shape in ((4, 3), (4, 4), (1, 4))]
+    network = ReluNetwork(weights, [np.ones(4), np.ones(4), np.zeros(1)])
+    problem = LipschitzProblem(network, math.inf, Box.cube(3))
+    pool = PoolHere()
+    answer = replace(pool.solver(), first=lipschitz_solver_named("bounds")).solve(problem)
+    assert answer.status is Status.EXACT
+    assert answer.upper == pytest.approx(float(np.linalg.multi_dot([weights[2], weights[1], weights[0]]).sum()))
+    assert pool.turns == 0
 
 
 def test_all_outputs_are_spread_too() -> None:
@@ -243,6 +331,7 @@ def test_nodes_travel_as_decisions() -> None:
             none,
             (k % 3 - 1, k - 1, 1 - 2 * (k % 2)),
             tuple(rng.integers(0, 30, size=k).tolist()),
+            codes=None if k == 2 else rng.integers(-9, 9, size=k % 4).astype(np.int16),
         )
         for k in range(7)
     ]
@@ -250,6 +339,8 @@ def test_nodes_travel_as_decisions() -> None:
     for node, other in zip(nodes, back, strict=True):
         assert (node.piece, node.bound, node.split, node.path) == (other.piece, other.bound, other.split, other.path)
         np.testing.assert_array_equal(node.signs, other.signs)
+        told = [[] if one.codes is None else one.codes.tolist() for one in (node, other)]
+        assert told[0] == told[1]
     assert list(unpacked(packed_nodes([], shapes), shapes)) == []
 
 
