@@ -15,6 +15,7 @@ from solvers.arithmetic.compiled import compiled
 from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of, node_slack
 from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.lengths import length_of
+from solvers.lipschitz.bounds.pattern_tree import all_patterns_short
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
 from solvers.lipschitz.bounds.slopes.kernels import RANK, slopes_bound
 from solvers.lipschitz.search.leaf_kernels import enter_bounded, enter_leaf, forget
@@ -32,6 +33,8 @@ __all__ = ["THIN", "search_subtree"]
 THIN = 1e-9
 # Undecided neurons of a layer up to which programs look at the layer after it; they leave no proof for a certificate.
 FEW_OPEN = 6
+# Numbers that a tree of patterns may compute at a node, about a nanosecond each.
+PATTERN_WORK = 2_000_000
 # What became of a child.
 OVER, OPEN, DELICATE, UNSEEN = 0, 1, 2, 3
 
@@ -79,6 +82,14 @@ def _examine(  # type: ignore[no-untyped-def]
             if now + rounding < bound:
                 bound = now + rounding
                 forget(codes)
+            # Leaves of a certificate are bounded by ranges or programs: a checker knows no such tree.
+            if k.dual and not keep and bound > floor and first < depth - 1:
+                short, _ = all_patterns_short(
+                    k.weights, k.widths, k.output, k.inputs, first, signs, k.directions, chosen, left, floor - rounding,
+                    PATTERN_WORK,
+                )  # fmt: skip
+                if short:
+                    bound = floor
             # Programs over slopes once a layer: what linear programs decide in it changes their bound little.
             if slopes.sweeps > 0 and bound > floor and first != bounded:
                 tally[2] += 1
