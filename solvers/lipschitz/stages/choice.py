@@ -43,6 +43,9 @@ ASCENT, PROPAGATION, PRODUCT, SEMIDEFINITE = "ascent", "propagation", "norm-prod
 # Undecided hidden neurons up to which a search that may never end is started, whatever the bounds;
 # and the most that the upper bound may be above the lower one, relatively, for it to be started beyond.
 MOST_SEARCHED, MOST_RATIO = 400, 1.5
+# The same with one hidden layer and few inputs, where vertices are too many but a node is small after few splits: 500
+# neurons of four inputs take 2000 nodes.
+MOST_SHALLOW, FEW_INPUTS = 1000, 5
 # Signs of hyperplanes at vertices: at most this many are looked at before, and after, branch and bound is tried.
 FEW_SIGNS, MOST_SIGNS = 10**6, 10**9
 # A box has 3^d faces, and vertex enumeration takes them one by one: a millisecond each, or so many signs.
@@ -171,6 +174,8 @@ def _exact_methods(size: Size) -> tuple[str, ...]:
         signs = vertex_signs(size) + (SIGNS_A_FACE * 3**size.inputs if size.pieces == 1 else 0)
         if signs <= FEW_SIGNS:
             return (VERTICES, SEARCH) if searched else (VERTICES,)
+        if signs > MOST_SIGNS and size.inputs <= FEW_INPUTS:
+            searched = size.undecided <= MOST_SHALLOW
         return ((SEARCH,) if searched else ()) + ((VERTICES,) if signs <= MOST_SIGNS else ())
     if sum(size.widths) <= FEW_NEURONS.get(size.inputs, 0):
         return (REGIONS, SEARCH) if searched else (REGIONS,)

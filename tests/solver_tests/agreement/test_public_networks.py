@@ -41,7 +41,8 @@ def asked(name: str, box: str, p: float) -> LipschitzProblem:
 
 
 @pytest.mark.parametrize(
-    ("name", "box"), [("acas_2_9", "prop3"), ("acas_1_1", "ball05"), ("acas_1_1", "prop3"), ("vcas_1", "nat")]
+    ("name", "box"),
+    [("acas_2_9", "prop3"), ("acas_1_1", "ball05"), ("acas_1_1", "prop3"), ("vcas_1", "nat"), ("unicycle", "nat")],
 )
 def test_a_search_that_ends_is_exact(name: str, box: str) -> None:
     """Rounding bounds that run over all neurons are a million times the answer on some of these."""

@@ -39,6 +39,9 @@ def everywhere(d: int, *widths: int) -> Size:
         (on_box(784, 10), (SEARCH,)),
         (on_box(10, 80), (SEARCH,)),
         (on_box(40, 40), (SEARCH,)),
+        # Wide in few dimensions: a small part of so many regions is looked at.
+        (on_box(4, 500), (SEARCH,)),
+        (on_box(5, 1000), (SEARCH,)),
         # Wide but in so few dimensions that all vertices can be looked at.
         (everywhere(1, 900), (VERTICES,)),
         (on_box(2, 900), (VERTICES,)),
@@ -83,6 +86,7 @@ def test_what_is_too_large_gets_bounds_and_a_reason() -> None:
         (everywhere(784, 256, 256), False),
         (everywhere(1000, 10_000), False),
         (on_box(3, 3000), True),
+        (on_box(6, 500), True),
         (on_box(2, 600, 600), True),
     ):
         choice = choose(size)
