@@ -10,6 +10,7 @@ from cluster.commands.complexity import register as register_complexity_command
 from cluster.commands.interpolate import register as register_interpolate_command
 from cluster.commands.lipschitz import register as register_solve_commands
 from cluster.commands.methods import register as register_methods_command
+from cluster.commands.replay import register as register_replay_command
 from cluster.commands.run_folders import register as register_run_commands
 from cluster.commands.studies import register as register_study_commands
 from cluster.commands.verify import register as register_verify_command
@@ -53,6 +54,7 @@ def _options(
 
 register_study_commands(app)
 register_run_commands(app)
+register_replay_command(app)
 register_solve_commands(app)
 register_methods_command(app)
 register_interpolate_command(app)

@@ -2,6 +2,7 @@
 
 name = "overview"
 seed = 1
+trial_timeout = 600                      # seconds; left out, an hour, or 100 times what is expected
 [sweeps.lipschitz]
 experiment = "lipschitz-monte-carlo"
 replicates = 100
@@ -137,6 +138,8 @@ class Study(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str = ""
     seed: int = Field(default=0, ge=0)
+    # Seconds after which a trial is ended and kept as failed, where it runs in a process of its own (on Ray).
+    trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     sweeps: dict[str, Sweep] = Field(min_length=1)
 
 

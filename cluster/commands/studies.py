@@ -63,7 +63,7 @@ def tracker_for(out: str, tracking_uri: str | None) -> Any:
     return MlflowTracker(tracking_uri, str(Path(store) / "artifacts") if tracking_uri.startswith("sqlite") else None)
 
 
-def _executor(kind: str, address: str | None, workers: int | None) -> AbstractExecutor:
+def _executor(kind: str, address: str | None, workers: int | None, trial_timeout: float | None) -> AbstractExecutor:
     check_executor(kind, workers, address)
     if kind == "local":
         if workers not in (None, 1):
@@ -71,10 +71,10 @@ def _executor(kind: str, address: str | None, workers: int | None) -> AbstractEx
         from cluster.execution.in_process import InProcessExecutor
 
         return InProcessExecutor()
-    from cluster.execution.ray_executor import RayExecutor
+    from cluster.execution.fleet.ray_executor import RayExecutor
 
     check_cluster(address)
-    return RayExecutor(workers, address)
+    return RayExecutor(workers, address, trial_timeout)
 
 
 def run(
@@ -101,7 +101,7 @@ def run(
         loaded, (text, _) = load_study(study, overrides or ()), study_text(study)
         place = default_out() if out is None else out
         context_dir = check_data_dir(data_dir)
-        engine = _executor(executor, address, workers)
+        engine = _executor(executor, address, workers, loaded.trial_timeout)
         _run(loaded, text, engine, place, tracking_uri, resume, dry_run, context_dir, json)
 
 
@@ -179,6 +179,8 @@ def _finish(tracker: Any, result: RunResult, json: bool, out: str, tracking_uri:
         _show_tables(result)
     if result.failed:
         say(f"{result.failed} trials failed; the first: {result.first_error}; --resume tries them again")
+        if result.first_failed:
+            say(f"alone and in this process: interlip replay {result.folder.uri} {result.first_failed}")
     if tracker.trouble:
         say(
             f"tracking missed something ({tracker.trouble}); `interlip sync {result.folder.uri}` logs it from the parts"

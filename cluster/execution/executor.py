@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +13,14 @@ from cluster.execution.worker import BatchSummary
 from tasks.experiment import AbstractExperiment, RunContext
 from tracking.parts import RunFolder
 
-__all__ = ["AbstractExecutor"]
+__all__ = ["AbstractExecutor", "Notice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a person who waits would want to know."""
+
+    text: str
 
 
 class AbstractExecutor(abc.ABC):
@@ -31,8 +39,8 @@ class AbstractExecutor(abc.ABC):
         experiments: dict[str, AbstractExperiment[Any]],
         folder: RunFolder,
         context: RunContext,
-    ) -> Iterator[BatchSummary]:
-        """Compute batches, a bounded number at a time; one summary for each.
+    ) -> Iterator[BatchSummary | Notice]:
+        """Compute batches, a bounded number at a time; the summaries together hold every trial once.
 
         Raises:
             StorageError: a part could not be written.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.execution.executor import AbstractExecutor
+from cluster.execution.executor import AbstractExecutor, Notice
 from cluster.execution.scheduling import Batch
 from cluster.execution.worker import BatchSummary, pin_threads, run_batch
 from tasks.experiment import AbstractExperiment, RunContext
@@ -30,7 +30,7 @@ class InProcessExecutor(AbstractExecutor):
         experiments: dict[str, AbstractExperiment[Any]],
         folder: RunFolder,
         context: RunContext,
-    ) -> Iterator[BatchSummary]:
+    ) -> Iterator[BatchSummary | Notice]:
         for batch in batches:
             yield run_batch(batch, experiments[batch.experiment], folder, context)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cluster.execution.executor import AbstractExecutor
+from cluster.execution.executor import AbstractExecutor, Notice
 from cluster.execution.ray_runtime import job_submission_id
 from cluster.execution.scheduling import Batch, plan, remaining
 from solvers.errors import InputError
@@ -35,13 +35,18 @@ PROGRESS_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a study is: trials done of all, and seconds of expected work done of all."""
+    """How far a study is: trials done of all, and the share of the expected work.
+
+    Attributes:
+        note: something to tell besides; empty for nothing.
+    """
 
     done: int
     total: int
     failed: int
     share: float
     elapsed_seconds: float
+    note: str = ""
 
     @property
     def seconds_left(self) -> float:
@@ -71,11 +76,12 @@ class RunResult:
     tables: list[SummaryTable] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
     first_error: str | None = None
+    first_failed: str | None = None
 
 
 def study_digest(study: Study) -> str:
-    """Content hash of a study: the same file with the same overrides."""
-    return content_digest(study.model_dump(mode="python"))[:8]
+    """Content hash of a study: the same file with the same overrides, whatever time its trials are given."""
+    return content_digest(study.model_dump(mode="python", exclude={"trial_timeout"}))[:8]
 
 
 def open_run(study: Study, out: str, resume: bool) -> tuple[RunFolder, bool]:
@@ -197,15 +203,19 @@ class StudyRun:
             executor.start([self.experiments[name] for name in used])
         opening.join()
         start_up = time.time() - begun
-        first, last, error = math.inf, 0.0, None
+        first, last, error, guilty = math.inf, 0.0, None, None
         total_cost = sum(batch.cost_seconds for batch in left) or 1.0
         done, failed, cost, told = resumed, 0, 0.0, time.time()
         started = time.time()
         report(Progress(done, len(self.trials), 0, 0.0, 0.0))
         for summary in executor.run(left, self.experiments, self.folder, self.context) if left else ():
+            if isinstance(summary, Notice):
+                now = time.time() - started
+                report(Progress(done, len(self.trials), failed, cost / total_cost, now, summary.text))
+                continue
             first, last = min(first, summary.started), max(last, summary.finished)
             done, failed, cost = done + summary.trials, failed + summary.failed, cost + summary.cost_seconds
-            error = error or summary.first_error
+            error, guilty = error or summary.first_error, guilty or summary.first_failed
             now = time.time()
             report(Progress(done, len(self.trials), failed, cost / total_cost, now - started))
             if now - told > PROGRESS_SECONDS:
@@ -222,6 +232,7 @@ class StudyRun:
             work_seconds=max(0.0, last - first),
             resumed=resumed,
             first_error=error,
+            first_failed=guilty,
         )
 
     def _tell_progress(self, done: int, failed: int, elapsed: float, fresh: int) -> None:

@@ -10,13 +10,11 @@ from tasks.experiment import AbstractExperiment, Trial
 from tasks.registry import experiment_named
 from tasks.seeding import content_digest
 
-__all__ = ["BATCH_SECONDS", "DEPTH", "Batch", "plan", "remaining"]
+__all__ = ["BATCH_SECONDS", "Batch", "plan", "remaining"]
 
 # Work in one batch: enough to drown the cost of a call, little enough to spread and to lose.
 BATCH_SECONDS = 1.0
 MOST_TRIALS = 5000
-# Batches that wait at every worker, so that none runs dry between two answers.
-DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,18 @@ class Batch:
     def digest(self) -> str:
         """Name of its part: depends on the trials it holds."""
         return content_digest([trial.key for trial in self.trials])[:24]
+
+    @property
+    def described(self) -> str:
+        """For people: the trial, or how many of which sweep."""
+        if len(self.trials) > 1:
+            return f"a batch of {len(self.trials)} trials of {self.sweep}, from trial {self.trials[0].key} on,"
+        return f"trial {self.trials[0].key} of {self.sweep}"
+
+    def part(self, first: int, stop: int) -> Batch:
+        """The trials from one position until before another."""
+        share = self.cost_seconds * (stop - first) / len(self.trials)
+        return Batch(self.sweep, self.experiment, self.trials[first:stop], share)
 
 
 def plan(trials: Iterable[Trial], batch_seconds: float = BATCH_SECONDS) -> list[Batch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from cluster.execution.scheduling import Batch
 from tasks.experiment import AbstractExperiment, RunContext, Trial
 from tracking.parts import RunFolder, StorageError
-from tracking.records import TrialRecord
+from tracking.records import TrialRecord, check_row
 
 __all__ = ["BatchSummary", "pin_threads", "record_failure", "run_batch"]
 
@@ -23,7 +24,7 @@ class BatchSummary:
 
     Attributes:
         started, finished: seconds since the epoch, on the worker's clock.
-        first_error: of the failed trials, or None.
+        first_error, first_failed: of the failed trials: why, and the trial's key; or None.
     """
 
     sweep: str
@@ -33,6 +34,7 @@ class BatchSummary:
     finished: float
     cost_seconds: float
     first_error: str | None = None
+    first_failed: str | None = None
 
 
 def pin_threads(threads: int = 1) -> None:
@@ -57,16 +59,7 @@ def run_batch(
     started = time.time()
     records = _compute(batch.trials, experiment, context)
     folder.write_part(batch.sweep, batch.digest, records)
-    errors = [record.error for record in records if record.error is not None]
-    return BatchSummary(
-        batch.sweep,
-        len(records),
-        len(errors),
-        started,
-        time.time(),
-        batch.cost_seconds,
-        errors[0] if errors else None,
-    )
+    return _summary(batch, records, started)
 
 
 def record_failure(batch: Batch, folder: RunFolder, error: str) -> BatchSummary:
@@ -74,7 +67,22 @@ def record_failure(batch: Batch, folder: RunFolder, error: str) -> BatchSummary:
     now = time.time()
     records = [_record(trial, {}, error, now) for trial in batch.trials]
     folder.write_part(batch.sweep, batch.digest, records)
-    return BatchSummary(batch.sweep, len(records), len(records), now, now, batch.cost_seconds, error)
+    return _summary(batch, records, now)
+
+
+def _summary(batch: Batch, records: Sequence[TrialRecord], started: float) -> BatchSummary:
+    failed = [record for record in records if record.error is not None]
+    first = failed[0] if failed else None
+    return BatchSummary(
+        batch.sweep,
+        len(records),
+        len(failed),
+        started,
+        time.time(),
+        batch.cost_seconds,
+        first.error if first else None,
+        first.key if first else None,
+    )
 
 
 def _compute(trials: Sequence[Trial], experiment: AbstractExperiment[Any], context: RunContext) -> list[TrialRecord]:
@@ -85,16 +93,33 @@ def _compute(trials: Sequence[Trial], experiment: AbstractExperiment[Any], conte
         if len(measured) != len(trials):
             raise RuntimeError(f"{experiment.name} measured {len(measured)} of {len(trials)} trials")
         now = time.time()
-        return [_record(trial, row, None, now) for trial, row in zip(trials, measured, strict=True)]
+        return [_kept(trial, row, now) for trial, row in zip(trials, measured, strict=True)]
     except StorageError:
         raise
-    except Exception as error:  # an experiment may fail in any way; the other trials must not
+    except (Exception, SystemExit) as error:  # an experiment may fail in any way; the other trials must not
         if len(trials) > 1:
             return [record for trial in trials for record in _compute([trial], experiment, context)]
-        return [_record(trials[0], {}, f"{type(error).__name__}: {error}", time.time())]
+        return [_failed(trials[0], error)]
 
 
-def _record(trial: Trial, metrics: dict[str, Any], error: str | None, now: float) -> TrialRecord:
+def _failed(trial: Trial, error: BaseException) -> TrialRecord:
+    text = str(error) or "no message"
+    told = "out of memory" if isinstance(error, MemoryError) else text
+    trace = "".join(traceback.format_exception(error))
+    return _record(trial, {}, f"{type(error).__name__}: {told}", time.time(), trace)
+
+
+def _kept(trial: Trial, measured: dict[str, Any], now: float) -> TrialRecord:
+    """A measured trial, or the failed one that it is when no table can hold what was measured."""
+    record = _record(trial, measured, None, now)
+    try:
+        check_row(record)
+    except (ValueError, TypeError, OverflowError) as error:
+        return _failed(trial, error)
+    return record
+
+
+def _record(trial: Trial, metrics: dict[str, Any], error: str | None, now: float, trace: str = "") -> TrialRecord:
     return TrialRecord(
         key=trial.key,
         cell=trial.cell,
@@ -104,6 +129,7 @@ def _record(trial: Trial, metrics: dict[str, Any], error: str | None, now: float
         params=trial.params,
         metrics=metrics,
         error=error,
+        traceback=trace,
         worker=f"{platform.node()}/{os.getpid()}",
         finished_at=now,
     )

@@ -68,6 +68,8 @@ class ProgressDisplay(_BarContext):
 
     def show(self, progress: Progress) -> None:
         """Bring the display up to date."""
+        if progress.note:
+            (say if self._bar is None else self._bar.console.print)(progress.note)
         rate = progress.done / progress.elapsed_seconds if progress.elapsed_seconds > 0 else 0.0
         failed = f", {progress.failed} failed" if progress.failed else ""
         left = f", {duration(progress.seconds_left)} left" if math.isfinite(progress.seconds_left) else ""

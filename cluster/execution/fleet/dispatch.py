@@ -126,8 +126,8 @@ class Dispatch:
 
     @property
     def finished(self) -> bool:
-        """Whether every piece is answered, cut or given up."""
-        return not self._pieces
+        """Whether every piece is answered or given up, and has been said to be."""
+        return not (self._pieces or self._out)
 
     @property
     def workers_up(self) -> int:
@@ -337,7 +337,8 @@ class Dispatch:
             self._idle_since = None
             return
         if self._idle_since is None:
-            self._idle_since = self._served = now
+            self._idle_since = now
+            self._served = now - self._policy.say_seconds * 2 / 3  # the first word comes early
         elif now - self._served >= self._policy.say_seconds:
             self._served = now
             self._out.append(

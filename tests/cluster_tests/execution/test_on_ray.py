@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from cluster.cli import app
 from cluster.execution.actors import Policy
 from cluster.execution.class_pool import ClassPool
+from cluster.execution.fleet.ray_executor import RayExecutor
 from cluster.execution.in_process import InProcessExecutor
 from cluster.execution.ray_actors import AbstractWorker, RayCalls, end_actors, start_actors
-from cluster.execution.ray_executor import RayExecutor
 from cluster.execution.restart_pool import LocalPool, RayPool
 from solvers.errors import InputError
 from solvers.interpolation.fully_connected import FullyConnected

@@ -88,6 +88,7 @@ def test_a_trial_alone_is_given_up_after_the_deaths_allowed_and_not_before() -> 
         dispatch.hear(WorkerUp(death + 1), float(death))
         sent = dispatch.commands(float(death))
     dispatch.hear(WorkerFell(3, "died", blame=True), 3.0)
+    assert not dispatch.finished
     assert dispatch.commands(3.0) == [KeepFailed(1, "its worker died 3 times with this trial alone: died")]
     assert dispatch.finished
 
@@ -165,8 +166,8 @@ def test_waiting_is_said_now_and_then() -> None:
     dispatch.add([(1, 1.0)])
     dispatch.hear(Capacity(1), 0.0)
     said = [command for now in range(100) for command in dispatch.commands(float(now)) if isinstance(command, Say)]
-    assert len(said) == 3
-    assert said[0].text == "waiting for a free CPU since 30 s; the cluster has 1 CPUs"
+    assert len(said) == 3  # after 10, 40 and 70 seconds
+    assert said[0].text == "waiting for a free CPU since 10 s; the cluster has 1 CPUs"
 
 
 def test_an_idle_worker_begins_what_waits_behind_a_long_piece_and_the_first_answer_counts() -> None:
