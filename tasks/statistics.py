@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-IndexArray = NDArray[np.int64]
-
 
 # With fewer draws no method without a law for them has a coverage that could be stated.
 LEAST_DRAWS = 5
 # Spreads of equal draws are rounding errors below this, not 0.
 ROUNDING = 1e-12
+# Of places of resampled draws that are held at one time, 8 MB: memory does not grow with the number of draws.
+MOST_PLACES = 2**20
 # With fewer positive draws a resample of near ones stretches the interval on the logarithmic scale without measure.
 LEAST_ON_TWO_SCALES = 10
 LARGEST_EXPONENT = 709.0
@@ -107,29 +107,55 @@ def bootstrap_mean(
     Source: [ET93, section 12.5]; [Hall92, section 3.2]; [ZG00] for skewed laws.
     """
     array = _values(values)
-    rows = _resampled(array.size, rng, resamples)
-    return _mean(array, rows, level)
+    (estimate,) = _means([array], rng, level, resamples)
+    return estimate
 
 
-def _resampled(size: int, rng: np.random.Generator, resamples: int) -> IndexArray:
-    """Places of the resampled draws, (resamples, size); no row where there are too few draws."""
-    return rng.integers(0, size, size=(resamples if size >= LEAST_DRAWS else 0, size))
+def _resampled(
+    arrays: Sequence[FloatArray | None], size: int, rng: np.random.Generator, resamples: int
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Means and standard deviations, (resamples,) each, of arrays of one size that are resampled in the same places.
+
+    The places come in blocks of rows, from the same stream as those of one (resamples, size) matrix would. None stands
+    for an array whose moments nobody asks for; the places are drawn all the same, so that what follows keeps its own.
+    """
+    found = [(np.empty(resamples), np.empty(resamples)) for _ in arrays]
+    step = max(1, MOST_PLACES // size)
+    for begin in range(0, resamples, step):
+        block = slice(begin, min(begin + step, resamples))
+        rows = rng.integers(0, size, size=(block.stop - begin, size))
+        for array, (means, deviations) in zip(arrays, found, strict=True):
+            if array is not None:
+                drawn = array[rows]
+                means[block], deviations[block] = drawn.mean(axis=1), drawn.std(axis=1, ddof=1)
+    return found
 
 
-def _mean(array: FloatArray, rows: IndexArray, level: float) -> Estimate:
+def _means(arrays: Sequence[FloatArray], rng: np.random.Generator, level: float, resamples: int) -> list[Estimate]:
+    """`bootstrap_mean` of arrays of one size, from the same resamples."""
+    size = arrays[0].size
+    if size < LEAST_DRAWS:
+        return [Estimate(float(a.mean()), math.nan, math.nan, tuple(sorted(a.tolist()))) for a in arrays]
+    scales = [float(np.abs(array).max()) or 1.0 for array in arrays]
+    scaled = [a / scale if math.isfinite(float(a.mean())) else None for a, scale in zip(arrays, scales, strict=True)]
+    moments = _resampled(scaled, size, rng, resamples)
+    return [
+        _mean(array, scale, one, drawn, level)
+        for array, scale, one, drawn in zip(arrays, scales, scaled, moments, strict=True)
+    ]
+
+
+def _mean(
+    array: FloatArray, scale: float, scaled: FloatArray | None, drawn: tuple[FloatArray, FloatArray], level: float
+) -> Estimate:
     n, mean = array.size, float(array.mean())
-    if n < LEAST_DRAWS:
-        return Estimate(mean, math.nan, math.nan, tuple(sorted(array.tolist())))
-    if math.isinf(mean):  # one infinite draw: the law has no finite mean
+    if scaled is None:  # one infinite draw: the law has no finite mean
         return Estimate(mean, mean, mean)
-    scale = float(np.abs(array).max()) or 1.0
-    scaled = array / scale
     centre = float(scaled.mean())
     error = float(scaled.std(ddof=1)) / math.sqrt(n)
     if error <= ROUNDING:
         return Estimate(mean, mean, mean)
-    drawn = scaled[rows]
-    means, errors = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / math.sqrt(n)
+    means, errors = drawn[0], drawn[1] / math.sqrt(n)
     student = float(stats.t.ppf((1 + level) / 2, n - 1))
     low, high = (end if math.isfinite(end) else math.copysign(student, end)
                  for end in _studentised(means - centre, errors, level))  # fmt: skip
@@ -208,8 +234,8 @@ def censored_mean(
         resamples, as `bootstrap_mean` makes them.
     """
     low, high = _intervals(lowers, uppers)
-    rows = _resampled(low.size, rng, resamples)
-    return _mean(low, rows, level), _mean(high, rows, level)
+    lower, upper = _means([low, high], rng, level, resamples)
+    return lower, upper
 
 
 def censored_quantile(lowers: ArrayLike, uppers: ArrayLike, share: float) -> tuple[float, float]:
@@ -259,12 +285,12 @@ def exponent_fit(
     if min(array.size for array in arrays) < LEAST_DRAWS:
         return Estimate(value, math.nan, math.nan)
     counts = np.array([array.size for array in arrays], dtype=np.float64)
-    drawn = [array[rng.integers(0, array.size, size=(resamples, array.size))] for array in arrays]
-    means = np.stack([one.mean(axis=1) for one in drawn])
+    drawn = [_resampled([array], array.size, rng, resamples)[0] for array in arrays]
+    means = np.stack([one for one, _ in drawn])
     vanished = (means <= 0).any(axis=0)
     means = np.where(means <= 0, 1.0, means)
     error = float(_slope_error(slope_weights, averages, np.array([array.std(ddof=1) for array in arrays]), counts))
-    errors = _slope_error(slope_weights[:, None], means, np.stack([one.std(axis=1, ddof=1) for one in drawn]),
+    errors = _slope_error(slope_weights[:, None], means, np.stack([one for _, one in drawn]),
                           counts[:, None])  # fmt: skip
     differences = slope_weights @ np.log(means) - value
     if error <= ROUNDING:

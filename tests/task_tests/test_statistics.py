@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -288,3 +289,29 @@ def test_an_estimate_reads_as_a_sentence_would_say_it() -> None:
     assert bootstrap_mean([2.0, 1.0], rng=rng()).text() == "1.5 (too few draws: 1, 2)"
     assert Estimate(1.0, 0.5, 2.0).ends("from", "to") == {"from": 0.5, "to": 2.0}
     assert bootstrap_mean([2.0, 1.0], rng=rng()).ends("from", "to") == {}
+
+
+@pytest.mark.parametrize("places", [1, 7, 40, 41, 10**9])
+def test_resampling_in_blocks_changes_no_bit(places: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = rng().exponential(size=20)
+    whole = np.random.default_rng(3).integers(0, 20, size=(50, 20))
+    monkeypatch.setattr(statistics, "MOST_PLACES", places)
+    source = np.random.default_rng(3)
+    moments = statistics._resampled([draws, None, 2 * draws], 20, source, 50)
+    for array, (means, deviations) in ((draws, moments[0]), (2 * draws, moments[2])):
+        assert np.array_equal(means, array[whole].mean(axis=1))
+        assert np.array_equal(deviations, array[whole].std(axis=1, ddof=1))
+    after = np.random.default_rng(3)
+    after.integers(0, 20, size=(50, 20))
+    assert source.random() == after.random()
+
+
+def test_memory_does_not_grow_with_the_number_of_draws() -> None:
+    draws = rng().exponential(size=400_000)  # of which 100 resamples at once would take 640 MB
+    tracemalloc.start()
+    try:
+        censored_mean(draws, 2 * draws, rng=rng(), resamples=100)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64e6
