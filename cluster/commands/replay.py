@@ -31,7 +31,7 @@ def replay(
     Example: interlip replay runs/overview-20261124-101500-ab12-0f3c9a77 3f9a
     """
     with guarded(debug):
-        from cluster.execution.replay import differences, kept_row, named_trial, replay_trial
+        from cluster.execution.fleet.replay import differences, kept_row, named_trial, replay_trial
         from tasks.experiment import RunContext
         from tasks.sweeps import stored_study
         from tracking.parts import RunFolder

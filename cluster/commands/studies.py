@@ -116,7 +116,9 @@ def _run(
     data_dir: str | None,
     json: bool,
 ) -> None:
-    from cluster.execution.runner import StudyRun, describe, open_run
+    from cluster.execution.ledger import open_run
+    from cluster.execution.runner import StudyRun
+    from cluster.execution.scheduling import describe
     from cluster.output.progress import ProgressDisplay
     from tasks.experiment import RunContext
     from tracking.memory_tracker import MemoryTracker
@@ -296,6 +298,8 @@ def sync(
         context = RunContext(data_dir=check_data_dir(data_dir))
         job = StudyRun(stored_study(described, f"{run}/study.json"), folder, tracker, context)
         result = job.log_again()
+        for note in result.notes:
+            say(f"{note}; the study's command with --resume computes its trials again")
         if tracker.trouble:
             say(f"interlip: the tracker still misses something: {tracker.trouble}")
             raise Exit(EXIT_ERROR)

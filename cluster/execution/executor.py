@@ -29,8 +29,12 @@ class AbstractExecutor(abc.ABC):
     workers: int
 
     @abc.abstractmethod
-    def start(self, experiments: Sequence[AbstractExperiment[Any]]) -> None:
-        """Start the workers; when this returns they have imported and compiled what the experiments need."""
+    def start(self, experiments: Sequence[AbstractExperiment[Any]], folder: RunFolder) -> None:
+        """Start the workers; those that are there have imported and compiled what the experiments need.
+
+        Raises:
+            InputError: what a worker writes to the folder is not seen here.
+        """
 
     @abc.abstractmethod
     def run(

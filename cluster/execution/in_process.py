@@ -19,7 +19,7 @@ class InProcessExecutor(AbstractExecutor):
 
     workers = 1
 
-    def start(self, experiments: Sequence[AbstractExperiment[Any]]) -> None:
+    def start(self, experiments: Sequence[AbstractExperiment[Any]], folder: RunFolder) -> None:
         pin_threads()
         for experiment in experiments:
             experiment.warm_up()

@@ -8,29 +8,30 @@ import os
 import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from cluster.execution.executor import AbstractExecutor, Notice
+from cluster.execution.ledger import Ledger
 from cluster.execution.ray_runtime import job_submission_id
 from cluster.execution.scheduling import Batch, plan, remaining
-from solvers.errors import InputError
+from cluster.execution.worker import BatchSummary
 from tasks.data_sets import load_problem
 from tasks.experiment import AbstractExperiment, RunContext, SummaryTable, Trial
 from tasks.registry import experiment_named
-from tasks.seeding import canonical_json, content_digest
 from tasks.sweeps import Study, trials_of
 from tracking.parts import RunFolder, StorageError, plain_name
 from tracking.provenance import provenance
 from tracking.tracker import AbstractTracker, StudyHandle
 
-__all__ = ["Progress", "RunResult", "StudyRun", "describe", "open_run", "result_from_parts", "study_digest"]
+__all__ = ["Progress", "RunResult", "StudyRun", "result_from_parts"]
 
 PROGRESS_SECONDS = 2.0
+# How often parts that do not stay as they were written are computed again.
+MOST_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class RunResult:
         work_seconds: from the first batch's start to the last one's end, on the workers' clocks.
         seconds: all in all.
         resumed: trials that were finished before.
+        notes: parts that were left out because they cannot be believed.
     """
 
     folder: RunFolder
@@ -75,48 +77,35 @@ class RunResult:
     resumed: int
     tables: list[SummaryTable] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     first_error: str | None = None
     first_failed: str | None = None
 
 
-def study_digest(study: Study) -> str:
-    """Content hash of a study: the same file with the same overrides, whatever time its trials are given."""
-    return content_digest(study.model_dump(mode="python", exclude={"trial_timeout"}))[:8]
+@dataclass(slots=True)
+class _Tally:
+    """What is done of a study so far; times are seconds since the epoch."""
 
+    total: int
+    total_cost: float
+    done: int
+    failed: int = 0
+    cost: float = 0.0
+    first: float = math.inf
+    last: float = 0.0
+    error: str | None = None
+    guilty: str | None = None
+    begun: float = field(default_factory=time.time)
 
-def open_run(study: Study, out: str, resume: bool) -> tuple[RunFolder, bool]:
-    """A new run folder under `out`, or the newest one of the same study.
+    def count(self, summary: BatchSummary) -> None:
+        self.first, self.last = min(self.first, summary.started), max(self.last, summary.finished)
+        self.done, self.failed = self.done + summary.trials, self.failed + summary.failed
+        self.cost += summary.cost_seconds
+        self.error, self.guilty = self.error or summary.first_error, self.guilty or summary.first_failed
 
-    Returns:
-        The folder, created and proved writable, and whether it is an old one.
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    digest = study_digest(study)
-    base = out.rstrip("/") if "://" in out else os.path.abspath(out)
-    prefix = f"{study.name}-"
-    if resume:
-        old = _newest(base, prefix, digest)
-        if old is not None:
-            return RunFolder(old), True
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = RunFolder(f"{base}/{prefix}{stamp}-{uuid.uuid4().hex[:4]}-{digest}")
-    try:
-        folder.create()
-    except StorageError as error:
-        raise InputError(str(error)) from None
-    return folder, False
-
-
-def _newest(base: str, prefix: str, digest: str) -> str | None:
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(base)
-    if not filesystem.exists(path):
-        return None
-    names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False)]
-    found = sorted(name for name in names if name.startswith(prefix) and name.endswith(f"-{digest}"))
-    return f"{base}/{found[-1]}" if found else None
+    def progress(self, note: str = "") -> Progress:
+        share = min(1.0, self.cost / self.total_cost)
+        return Progress(self.done, self.total, self.failed, share, time.time() - self.begun, note)
 
 
 class StudyRun:
@@ -140,6 +129,7 @@ class StudyRun:
             sweep.experiment: experiment_named(sweep.experiment) for sweep in study.sweeps.values()
         }
         self.trials: list[Trial] = list(trials_of(study))
+        self.ledger = Ledger(folder, self.trials)
         self.parent_run_id: str | None = None
         self.begun = time.time()
 
@@ -158,8 +148,10 @@ class StudyRun:
 
     def batches(self) -> tuple[list[Batch], int]:
         """The batches still to do, and how many trials are finished already."""
-        finished = {name: self.folder.finished_keys(name) for name in self.study.sweeps}
-        left = remaining(plan(self.trials), finished)
+        return self._without(self.ledger.survey().finished)
+
+    def _without(self, done: Mapping[str, set[str]]) -> tuple[list[Batch], int]:
+        left = remaining(plan(self.trials), dict(done))
         return left, len(self.trials) - sum(len(batch.trials) for batch in left)
 
     def open_tracker(self) -> None:
@@ -195,50 +187,72 @@ class StudyRun:
         if self.text is not None:
             self.folder.write("study.toml", self.text.encode())
         self.folder.write_json("provenance.json", _provenance())
-        left, resumed = self.batches()
+        survey = self.ledger.survey()
+        notes = self.ledger.set_aside(survey)
+        left, resumed = self._without(survey.finished)
         opening = threading.Thread(target=self.open_tracker, name="open-tracker")
         opening.start()
         if left:
             used = sorted({batch.experiment for batch in left})
-            executor.start([self.experiments[name] for name in used])
+            executor.start([self.experiments[name] for name in used], self.folder)
         opening.join()
         start_up = time.time() - begun
-        first, last, error, guilty = math.inf, 0.0, None, None
-        total_cost = sum(batch.cost_seconds for batch in left) or 1.0
-        done, failed, cost, told = resumed, 0, 0.0, time.time()
-        started = time.time()
-        report(Progress(done, len(self.trials), 0, 0.0, 0.0))
-        for summary in executor.run(left, self.experiments, self.folder, self.context) if left else ():
-            if isinstance(summary, Notice):
-                now = time.time() - started
-                report(Progress(done, len(self.trials), failed, cost / total_cost, now, summary.text))
-                continue
-            first, last = min(first, summary.started), max(last, summary.finished)
-            done, failed, cost = done + summary.trials, failed + summary.failed, cost + summary.cost_seconds
-            error, guilty = error or summary.first_error, guilty or summary.first_failed
-            now = time.time()
-            report(Progress(done, len(self.trials), failed, cost / total_cost, now - started))
-            if now - told > PROGRESS_SECONDS:
-                told = now
-                self._tell_progress(done, failed, now - started, done - resumed)
-        self._tell_progress(done, failed, time.time() - started, done - resumed)
+        tally = _Tally(len(self.trials), sum(batch.cost_seconds for batch in left) or 1.0, resumed)
+        report(tally.progress())
+        for note in notes:
+            report(tally.progress(note))
+        for attempt in range(MOST_ROUNDS):
+            all_taken = self._compute(executor, left, tally, report)
+            if all_taken and not self.ledger.unsound():
+                break
+            survey = self.ledger.survey()
+            for note in self.ledger.set_aside(survey):
+                report(tally.progress(note))
+            kept = {name: keys | survey.failed[name] for name, keys in survey.finished.items()}
+            left, tally.done = self._without(kept)
+            tally.failed = sum(map(len, survey.failed.values()))
+            if left and attempt == MOST_ROUNDS - 1:
+                raise StorageError(f"parts in {self.folder.uri} do not stay as they were written, {MOST_ROUNDS} times")
+        self._tell_progress(tally, resumed)
         return RunResult(
             folder=self.folder,
             parent_run_id=self.parent_run_id,
-            trials=done,
-            failed=failed,
+            trials=tally.done,
+            failed=tally.failed,
             seconds=time.time() - begun,
             start_up_seconds=start_up,
-            work_seconds=max(0.0, last - first),
+            work_seconds=max(0.0, tally.last - tally.first),
             resumed=resumed,
-            first_error=error,
-            first_failed=guilty,
+            first_error=tally.error,
+            first_failed=tally.guilty,
         )
 
-    def _tell_progress(self, done: int, failed: int, elapsed: float, fresh: int) -> None:
-        rate = fresh / elapsed if elapsed > 0 else 0.0
-        metrics = {"progress.trials_done": float(done), "progress.trials_failed": float(failed)}
-        self.tracker.progress(done, {**metrics, "progress.trials_per_second": rate}, time.time())
+    def _compute(
+        self, executor: AbstractExecutor, left: list[Batch], tally: _Tally, report: Callable[[Progress], None]
+    ) -> bool:
+        """Compute batches and count those whose parts were seen; whether all of them were."""
+        told, all_taken, resumed = time.time(), True, tally.done
+        for summary in executor.run(left, self.experiments, self.folder, self.context) if left else ():
+            if isinstance(summary, Notice):
+                report(tally.progress(summary.text))
+                continue
+            wrong = self.ledger.take(summary)
+            if wrong is not None:
+                all_taken = False
+                report(tally.progress(f"{wrong}: its trials are computed again"))
+                continue
+            tally.count(summary)
+            report(tally.progress())
+            if time.time() - told > PROGRESS_SECONDS:
+                told = time.time()
+                self._tell_progress(tally, resumed)
+        return all_taken
+
+    def _tell_progress(self, tally: _Tally, resumed: int) -> None:
+        elapsed = time.time() - tally.begun
+        rate = (tally.done - resumed) / elapsed if elapsed > 0 else 0.0
+        metrics = {"progress.trials_done": float(tally.done), "progress.trials_failed": float(tally.failed)}
+        self.tracker.progress(tally.done, {**metrics, "progress.trials_per_second": rate}, time.time())
 
     def conclude(self, result: RunResult) -> None:
         """Merge the parts, draw the figures, log cells, summaries and times."""
@@ -284,10 +298,11 @@ class StudyRun:
         files = [(self.folder, name) for name in ("study.json", "study.toml", "provenance.json")]
         for name, sweep in self.study.sweeps.items():
             experiment = self.experiments[sweep.experiment]
-            frame = self.folder.frame(name)
+            cells = {trial.cell for trial in self._cells().get(name, [])}
+            frame = self.folder.frame(name, cells)
             if frame.empty:
                 continue
-            files.append((products, self.folder.merge(name, products)))
+            files.append((products, self.folder.merge(name, products, cells)))
             when = float(frame["finished_at"].max())
             last = when if last == self.begun else max(last, when)
             good = frame[~frame["failed"]]
@@ -375,18 +390,11 @@ def result_from_parts(run: StudyRun) -> RunResult:
     """What a finished or interrupted run came to, from its parts alone."""
     done = failed = 0
     for name in run.study.sweeps:
-        frame = run.folder.frame(name)
+        frame = run.folder.frame(name, {trial.cell for trial in run.trials if trial.sweep == name})
         if not frame.empty:
             done, failed = done + len(frame), failed + int(frame["failed"].sum())
-    return RunResult(run.folder, run.parent_run_id, done, failed, 0.0, 0.0, 0.0, done)
-
-
-def describe(study: Study, batches: Sequence[Batch], resumed: int) -> list[str]:
-    """What `--dry-run` says."""
-    trials = sum(len(batch.trials) for batch in batches)
-    cost = sum(batch.cost_seconds for batch in batches)
-    lines = [f"study {study.name}: {trials} trials in {len(batches)} batches, {resumed} finished before"]
-    lines.append(f"expected work: about {cost:.0f} core-seconds")
-    for name, sweep in study.sweeps.items():
-        lines.append(f"  {name}: {sweep.experiment}, {sweep.replicates} replicates, {canonical_json(list(sweep.grid))}")
-    return lines
+    result = RunResult(run.folder, run.parent_run_id, done, failed, 0.0, 0.0, 0.0, done)
+    survey = run.ledger.survey()
+    result.notes = [f"the part {path} {reason}: left out" for _, path, reason in survey.damaged]
+    result.notes += [f"the part {sweep}/{part} is gone" for sweep, part in survey.gone]
+    return result

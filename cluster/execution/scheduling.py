@@ -8,9 +8,10 @@ from typing import Any
 
 from tasks.experiment import AbstractExperiment, Trial
 from tasks.registry import experiment_named
-from tasks.seeding import content_digest
+from tasks.seeding import canonical_json, content_digest
+from tasks.sweeps import Study
 
-__all__ = ["BATCH_SECONDS", "Batch", "plan", "remaining"]
+__all__ = ["BATCH_SECONDS", "Batch", "describe", "plan", "remaining"]
 
 # Work in one batch: enough to drown the cost of a call, little enough to spread and to lose.
 BATCH_SECONDS = 1.0
@@ -96,3 +97,14 @@ def remaining(batches: Sequence[Batch], finished: dict[str, set[str]]) -> list[B
         if left:
             found.append(Batch(batch.sweep, batch.experiment, left, batch.cost_seconds * len(left) / len(batch.trials)))
     return found
+
+
+def describe(study: Study, batches: Sequence[Batch], resumed: int) -> list[str]:
+    """What `--dry-run` says."""
+    trials = sum(len(batch.trials) for batch in batches)
+    cost = sum(batch.cost_seconds for batch in batches)
+    lines = [f"study {study.name}: {trials} trials in {len(batches)} batches, {resumed} finished before"]
+    lines.append(f"expected work: about {cost:.0f} core-seconds")
+    for name, sweep in study.sweeps.items():
+        lines.append(f"  {name}: {sweep.experiment}, {sweep.replicates} replicates, {canonical_json(list(sweep.grid))}")
+    return lines

@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.execution.scheduling import Batch
 from tasks.experiment import AbstractExperiment, RunContext, Trial
-from tracking.parts import RunFolder, StorageError
+from tracking.parts import PartSeal, RunFolder, StorageError
 from tracking.records import TrialRecord, check_row
 
 __all__ = ["BatchSummary", "pin_threads", "record_failure", "run_batch"]
@@ -23,6 +23,7 @@ class BatchSummary:
     """What the driver hears of a batch; the trials themselves are in its part.
 
     Attributes:
+        seal: of its part, which the driver looks at before it counts the batch.
         started, finished: seconds since the epoch, on the worker's clock.
         first_error, first_failed: of the failed trials: why, and the trial's key; or None.
     """
@@ -33,6 +34,7 @@ class BatchSummary:
     started: float
     finished: float
     cost_seconds: float
+    seal: PartSeal
     first_error: str | None = None
     first_failed: str | None = None
 
@@ -58,19 +60,17 @@ def run_batch(
     """
     started = time.time()
     records = _compute(batch.trials, experiment, context)
-    folder.write_part(batch.sweep, batch.digest, records)
-    return _summary(batch, records, started)
+    return _summary(batch, records, folder.write_part(batch.sweep, batch.digest, records), started)
 
 
 def record_failure(batch: Batch, folder: RunFolder, error: str) -> BatchSummary:
     """Keep a batch that no worker survives as failed trials, so that the study goes on."""
     now = time.time()
     records = [_record(trial, {}, error, now) for trial in batch.trials]
-    folder.write_part(batch.sweep, batch.digest, records)
-    return _summary(batch, records, now)
+    return _summary(batch, records, folder.write_part(batch.sweep, batch.digest, records), now)
 
 
-def _summary(batch: Batch, records: Sequence[TrialRecord], started: float) -> BatchSummary:
+def _summary(batch: Batch, records: Sequence[TrialRecord], seal: PartSeal, started: float) -> BatchSummary:
     failed = [record for record in records if record.error is not None]
     first = failed[0] if failed else None
     return BatchSummary(
@@ -80,6 +80,7 @@ def _summary(batch: Batch, records: Sequence[TrialRecord], started: float) -> Ba
         started,
         time.time(),
         batch.cost_seconds,
+        seal,
         first.error if first else None,
         first.key if first else None,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.execution.executor import AbstractExecutor, Notice
@@ -13,27 +15,63 @@ from cluster.execution.fleet.workers import Fleet, GivenUp
 from cluster.execution.ray_runtime import cluster_workers, connect, disconnect
 from cluster.execution.scheduling import Batch
 from cluster.execution.worker import BatchSummary, pin_threads, record_failure, run_batch
+from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment, RunContext
-from tracking.parts import RunFolder
+from tracking.parts import RunFolder, StorageError
 
 __all__ = ["RayExecutor"]
 
+TOKENS = ".seen"
+WAY_OUT = "give --out a folder or URI that all nodes share, e.g. s3://..."
 # A busy cluster is waited for, but with a word, so the study begins without its workers.
 FIRST_SECONDS, ALL_SECONDS = 30.0, 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """What a worker wrote to the run folder, and on which host."""
+
+    host: str
+    name: str
+    word: str
+
+
+def _unseen(folder: RunFolder, token: _Token) -> str | None:
+    """Why what a worker wrote is not seen here; None when it is."""
+    try:
+        if folder.read(token.name) == token.word.encode():
+            folder.remove(token.name)
+            return None
+    except Exception as error:  # every backend raises its own kinds
+        return f"what the worker on {token.host} writes to {folder.uri} cannot be read here ({error})"
+    return f"what the worker on {token.host} writes to {folder.uri} is not seen here"
 
 
 class _Worker:
     """The actor: one CPU, one thread."""
 
-    def __init__(self, experiments: Sequence[AbstractExperiment[Any]]) -> None:
+    def __init__(self, experiments: Sequence[AbstractExperiment[Any]], folder: RunFolder) -> None:
         pin_threads()
+        self._folder = folder
         self._experiments = {experiment.name: experiment for experiment in experiments}
         for experiment in experiments:
             experiment.warm_up()
 
-    def ready(self) -> int:
-        """Its process."""
-        return os.getpid()
+    def ready(self) -> _Token:
+        """A word written to the run folder from here: the driver looks whether it can read it.
+
+        Raises:
+            StorageError: the folder cannot be written from here.
+        """
+        import ray
+
+        node, word = ray.get_runtime_context().get_node_id(), uuid.uuid4().hex
+        name = f"{TOKENS}/{node}-{os.getpid()}"
+        try:
+            self._folder.write(name, word.encode())
+        except StorageError as error:
+            raise StorageError(f"{error} on the node {platform.node()}") from None
+        return _Token(platform.node(), name, word)
 
     def run(self, batch: Batch, folder: RunFolder, context: RunContext) -> BatchSummary:
         return run_batch(batch, self._experiments[batch.experiment], folder, context)
@@ -61,7 +99,9 @@ class RayExecutor(AbstractExecutor):
         self._fleet: Fleet | None = None
         self._connected = False
 
-    def start(self, experiments: Sequence[AbstractExperiment[Any]]) -> None:
+    def start(self, experiments: Sequence[AbstractExperiment[Any]], folder: RunFolder) -> None:
+        if folder.uri.startswith("memory:"):
+            raise InputError(f"{folder.uri} is the memory of one process, which no worker sees; {WAY_OUT}")
         self._owns_runtime = connect(self._address, self._wanted)
         self._connected = True
         self.workers = cluster_workers(self._wanted)
@@ -69,8 +109,13 @@ class RayExecutor(AbstractExecutor):
 
         # Ray itself tries nothing again: a worker that dies is dead, and how it died decides who is to blame.
         kind = ray.remote(_Worker).options(num_cpus=1, max_restarts=0, max_task_retries=0)
-        self._fleet = Fleet(self._policy, self._wanted, lambda: kind.remote(list(experiments)))
+        arguments = (list(experiments), folder)
+        self._fleet = Fleet(
+            self._policy, self._wanted, lambda: kind.remote(*arguments), lambda token: _unseen(folder, token)
+        )
         self._fleet.start(FIRST_SECONDS, ALL_SECONDS)
+        if self._fleet.refusals:
+            raise InputError(f"{self._fleet.refusals[0]}; {WAY_OUT}")
 
     def run(
         self,

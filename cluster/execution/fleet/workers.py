@@ -37,6 +37,8 @@ TURN_SECONDS = 0.5
 COUNT_SECONDS = 2.0
 # After a call that found its worker unreachable: Ray notices a lost node within about 20 s.
 ASK_AGAIN_SECONDS, DOUBT_SECONDS = 1.0, 90.0
+# Until what a worker wrote is seen by the driver: network file systems keep old listings for some seconds.
+SEEN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Fleet:
     Args:
         most_workers: None for one on each CPU.
         make: starts an actor; it answers `ready` when it is there.
+        refused: of that answer: None when the actor can be used, else why not. It is asked again for `SEEN_SECONDS`;
+            then the actor is left where it is, idle, so that no other one is put there.
     """
 
     def __init__(
@@ -101,9 +105,12 @@ class Fleet:
         policy: FleetPolicy,
         most_workers: int | None,
         make: Callable[[], Any],
+        refused: Callable[[Any], str | None] = lambda answer: None,
     ) -> None:
         self._dispatch = Dispatch(policy, most_workers)
-        self._make = make
+        self._make, self._refused = make, refused
+        self._unseen: dict[int, tuple[Any, float]] = {}
+        self.refusals: list[str] = []
         self._call: Callable[[Any, Batch], Any] | None = None
         self._actors: dict[int, Any] = {}
         self._pings: dict[Any, int] = {}
@@ -120,13 +127,13 @@ class Fleet:
         return self._dispatch.workers_up
 
     def start(self, patience: float, patience_for_all: float) -> None:
-        """Start workers; wait for the first one, and for all of them, at most so many seconds."""
+        """Start workers; wait for the first one, and for all of them, at most so many seconds; or for a refusal."""
         begun = time.monotonic()
         while True:
             self._turn()
             waited = time.monotonic() - begun
             some, every = self.workers_up > 0, self.workers_up >= self._dispatch.workers_wanted
-            if every or waited > (patience_for_all if some else patience):
+            if self.refusals or every or waited > (patience_for_all if some else patience):
                 return
 
     def compute(
@@ -160,6 +167,7 @@ class Fleet:
         now = time.monotonic()
         self._dispatch.hear(Capacity(self._count.cpus), now)
         self._resolve_doubts(now)
+        self._admit(now)
         for command in self._dispatch.commands(now):
             self._obey(command)
         if self._out:
@@ -183,16 +191,34 @@ class Fleet:
         worker = self._pings.pop(reference)
         now = time.monotonic()
         try:
-            ray.get(reference)
+            answer = ray.get(reference)
         except ray.exceptions.ActorUnavailableError:
             self._doubt(worker, [], now)
         except ray.exceptions.RayActorError as error:
             self._fell(worker, error)
+        except StorageError as error:
+            self._refuse(worker, str(error.args[0]) if error.args else str(error))
         else:
             doubt = self._doubts.pop(worker, None)
             for piece in doubt.pieces if doubt else ():
                 self._dispatch.hear(PieceLost(piece, worker), now)
-            self._dispatch.hear(WorkerUp(worker), now)
+            self._unseen[worker] = (answer, now)
+            self._admit(now)
+
+    def _admit(self, now: float) -> None:
+        """Workers whose token is seen are used; on a shared folder that may take a while."""
+        for worker, (answer, since) in list(self._unseen.items()):
+            reason = self._refused(answer)
+            if reason is None:
+                del self._unseen[worker]
+                self._dispatch.hear(WorkerUp(worker), now)
+            elif now - since > SEEN_SECONDS:
+                self._refuse(worker, reason)
+
+    def _refuse(self, worker: int, reason: str) -> None:
+        self._unseen.pop(worker, None)
+        self.refusals.append(reason)
+        self._out.append(Notice(f"{reason}; this node stays unused"))
 
     def _hear_call(self, reference: Any) -> None:
         import ray
@@ -243,6 +269,7 @@ class Fleet:
 
         actor = self._actors.pop(worker, None)
         self._doubts.pop(worker, None)
+        self._unseen.pop(worker, None)
         self._pings = {reference: other for reference, other in self._pings.items() if other != worker}
         self._calls = {reference: call for reference, call in self._calls.items() if call[1] != worker}
         if kill and actor is not None:

@@ -17,7 +17,8 @@ import pytest
 
 from cluster.execution.executor import AbstractExecutor
 from cluster.execution.in_process import InProcessExecutor
-from cluster.execution.runner import RunResult, StudyRun, open_run
+from cluster.execution.ledger import open_run
+from cluster.execution.runner import RunResult, StudyRun
 from tasks.experiment import AbstractExperiment, Config, Measurement, RunContext
 from tasks.registry import EXPERIMENTS
 from tasks.seeding import RandomStreams

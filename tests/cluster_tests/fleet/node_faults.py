@@ -21,7 +21,7 @@ from tracking.parts import RunFolder
 
 def paced(trials: int, seconds: float) -> Study:
     """A study of trials of so many seconds each."""
-    return odd_study(paced={"grid": {"number": list(range(trials))}, "fixed": {"seconds": seconds}})
+    return odd_study(mates={"grid": {"number": list(range(trials))}, "fixed": {"seconds": seconds}})
 
 
 STUDIES = {
@@ -57,7 +57,7 @@ def play(scenario: str, folder: str) -> dict[str, Any]:
     def report(progress: Progress) -> None:
         if progress.note:
             notes.append((time.monotonic() - begun, progress.note))
-        if progress.done == 5 and not acted.is_set():
+        if progress.done >= 5 and not acted.is_set():
             acted.set()
             threading.Thread(target=act).start()
 
@@ -82,7 +82,7 @@ def play(scenario: str, folder: str) -> dict[str, Any]:
     run = StudyRun(study, place, MemoryTracker(), RunContext())
     with executor:
         result = run.execute(executor, report)
-    frame = place.frame("paced")
+    frame = place.frame("mates")
     ray.shutdown()
     cluster.shutdown()
     late = frame.groupby("worker")["finished_at"].min()

@@ -35,7 +35,7 @@ class Odd(AbstractExperiment[OddConfig]):
     name = "odd"
     summary = "for tests"
     config_type = OddConfig
-    not_random = frozenset({"kind", "only"})
+    not_random = frozenset({"kind", "only", "seconds"})
     columns: ClassVar[dict[str, str]] = {"value": "a number"}
 
     def cost_seconds(self, config: OddConfig) -> float:
