@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError
+from solvers.files.npz_arrays import npz_arrays
 from solvers.problems.questions import InterpolationProblem
 from tasks.seeding import RandomStreams
 from tasks.shifts import named_shifts
@@ -210,15 +212,15 @@ def _read_file(path: Path, label: str | None) -> tuple[Any, Any]:
 
 def _read_npz(path: Path) -> tuple[Any, Any]:
     try:
-        # Opened here, for numpy leaves the file of a torn archive open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            if "X" not in archive or "y" not in archive:
-                raise InputError(f"{path} must hold the arrays X and y, it holds {', '.join(archive.files) or 'none'}")
-            return archive["X"], archive["y"]
-    except InputError:
-        raise
+        with zipfile.ZipFile(path) as archive:
+            arrays = npz_arrays(archive)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except Exception as error:  # zipfile, numpy and OS errors alike mean: not what it says
         raise InputError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+    if "X" not in arrays or "y" not in arrays:
+        raise InputError(f"{path} must hold the arrays X and y, it holds {', '.join(arrays) or 'none'}")
+    return arrays["X"], arrays["y"]
 
 
 def _read_table(path: Path, label: str | None) -> tuple[Any, Any]:

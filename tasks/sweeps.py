@@ -18,13 +18,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from solvers.errors import InputError
 from tasks.experiment import AbstractExperiment, Config, Trial
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 
+LONGEST_NAME = 100
 # Beyond this many values an axis is a slip of the keyboard.
 MOST_VALUES = 100_000
 
@@ -130,6 +132,15 @@ class Sweep(BaseModel):
         return math.prod(len(axis if isinstance(axis, list) else axis.values()) for axis in self.grid.values())
 
 
+def _sweep_name(name: str) -> str:
+    """Any words, but no path: it names folders and files."""
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"a sweep's name must have 1 to {LONGEST_NAME} printable signs")
+    if name.startswith(("/", "~", "\\")) or {".", ".."} & set(re.split(r"[/\\]", name)):
+        raise ValueError("a sweep's name must not be a path")
+    return name
+
+
 class Study(BaseModel):
     """A named set of sweeps with one seed."""
 
@@ -140,7 +151,7 @@ class Study(BaseModel):
     seed: int = Field(default=0, ge=0)
     # Seconds after which a trial is ended and kept as failed, where it runs in a process of its own (on Ray).
     trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    sweeps: dict[str, Sweep] = Field(min_length=1)
+    sweeps: dict[Annotated[str, AfterValidator(_sweep_name)], Sweep] = Field(min_length=1)
 
 
 def shipped_studies() -> dict[str, str]:

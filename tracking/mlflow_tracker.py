@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tracking.tracker import AbstractTracker, StudyHandle
+from tracking.tracker import AbstractTracker, StudyHandle, without_password
 
 __all__ = ["MlflowTracker", "embedded_uri", "quiet_mlflow"]
 
@@ -66,7 +66,7 @@ class MlflowTracker(AbstractTracker):
 
     @property
     def uri(self) -> str:
-        return self._uri
+        return without_password(self._uri)
 
     @property
     def trouble(self) -> str | None:
@@ -99,7 +99,7 @@ class MlflowTracker(AbstractTracker):
         try:
             return action()
         except Exception as error:  # a tracker must never stop a study
-            self._trouble = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._trouble = without_password(str(error).splitlines()[0]) if str(error) else type(error).__name__
             return None
 
     def start(self, study: StudyHandle) -> str | None:

@@ -30,6 +30,8 @@ __all__ = ["DamagedPartError", "PartSeal", "RunFolder", "StorageError", "one_row
 
 DIGEST_DIGITS = 32
 SEALED = re.compile(rf"-([0-9a-f]{{{DIGEST_DIGITS}}})\.parquet$")
+BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss"}
+_BUCKETS_SEEN: set[str] = set()
 IDENTITY = ("trial_key", "cell", "replicate", "failed", "finished_at")
 
 
@@ -94,7 +96,7 @@ class RunFolder:
         filesystem, path = self._filesystem()
         probe = f"{path}/.probe-{uuid.uuid4().hex}"
         try:
-            filesystem.makedirs(path, exist_ok=True)
+            _make_folder(filesystem, path)
             filesystem.pipe_file(probe, b"")
             filesystem.rm_file(probe)
         except Exception as error:  # every backend raises its own kinds
@@ -122,7 +124,7 @@ class RunFolder:
                     if os.path.exists(temporary):
                         os.unlink(temporary)
             else:
-                filesystem.makedirs(os.path.dirname(path), exist_ok=True)
+                _make_folder(filesystem, os.path.dirname(path))
                 filesystem.pipe_file(path, content)
         except Exception as error:
             raise StorageError(f"cannot write {name} in {self.uri}: {_reason(error)}") from error
@@ -251,7 +253,7 @@ class RunFolder:
         filesystem, root = self._filesystem()
         name = f"aside/{path.removeprefix(f'{root}/parts/')}.{uuid.uuid4().hex[:8]}"
         try:
-            filesystem.makedirs(os.path.dirname(f"{root}/{name}"), exist_ok=True)
+            _make_folder(filesystem, os.path.dirname(f"{root}/{name}"))
             filesystem.mv(path, f"{root}/{name}", recursive=filesystem.isdir(path))
         except Exception as error:
             raise StorageError(f"cannot move {path} to {name}: {_reason(error)}") from error
@@ -324,6 +326,22 @@ def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
             values = [None if value is None else str(value) for value in table.column(k).to_pylist()]
             table = table.set_column(k, field.name, pa.array(values, pa.string()))
     return table
+
+
+def _make_folder(filesystem: Any, path: str) -> None:
+    """Make a folder; a bucket holds none, and is itself nothing to make in passing: it has an owner and a bill.
+
+    Raises:
+        FileNotFoundError: there is no such bucket.
+    """
+    if not BUCKETS & set(_protocols(filesystem)):
+        filesystem.makedirs(path, exist_ok=True)
+        return
+    bucket = path.lstrip("/").partition("/")[0]
+    if bucket not in _BUCKETS_SEEN:
+        if not filesystem.exists(bucket):
+            raise FileNotFoundError(f"there is no bucket {bucket!r}: make it first")
+        _BUCKETS_SEEN.add(bucket)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

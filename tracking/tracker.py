@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["AbstractTracker", "StudyHandle"]
+__all__ = ["AbstractTracker", "StudyHandle", "without_password"]
+
+
+def without_password(text: str) -> str:
+    """A text that may hold URIs, to show: `user:***@host` instead of `user:secret@host`."""
+    return re.sub(r"(://[^\s/:@]*):[^\s/]*@", r"\1:***@", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ def default_out() -> str:
 def tracker_for(out: str, tracking_uri: str | None) -> Any:
     """The MLflow tracker of a run: the store asked for, or the embedded one beside the run folders."""
     from tracking.mlflow_tracker import MlflowTracker, embedded_uri
+    from tracking.tracker import without_password
 
     store = out if "://" not in out else "runs"
     if tracking_uri is None:
@@ -58,7 +59,8 @@ def tracker_for(out: str, tracking_uri: str | None) -> Any:
     known = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
     if not tracking_uri.startswith(known):
         raise InputError(
-            f"a tracking URI looks like http://HOST:5000 or sqlite:////folder/mlflow.db, got {tracking_uri!r}"
+            "a tracking URI looks like http://HOST:5000 or sqlite:////folder/mlflow.db, "
+            f"got {without_password(tracking_uri)!r}"
         )
     return MlflowTracker(tracking_uri, str(Path(store) / "artifacts") if tracking_uri.startswith("sqlite") else None)
 
@@ -189,7 +191,7 @@ def _finish(tracker: Any, result: RunResult, json: bool, out: str, tracking_uri:
         )
     for name in result.figures:
         say(f"figure   {result.folder.uri}/{name}")
-    where = f" --tracking-uri {tracking_uri}" if tracking_uri else f" --out {out}" if out != "runs" else ""
+    where = f" --tracking-uri {tracker.uri}" if tracking_uri else f" --out {out}" if out != "runs" else ""
     say(f"finished {result.trials} trials in {result.seconds:.0f} s; open the dashboard with: interlip ui{where}")
     if result.failed and result.failed == result.trials:
         raise Exit(EXIT_ERROR)

@@ -15,6 +15,7 @@ from pathlib import Path
 from cluster.output.terminal import say
 from solvers.errors import InputError
 from tracking.mlflow_tracker import embedded_uri, quiet_mlflow
+from tracking.tracker import without_password
 
 __all__ = ["serve"]
 
@@ -28,7 +29,7 @@ def serve(out: str, tracking_uri: str | None, port: int) -> None:
         InputError: there is no store, or the port is taken.
     """
     if tracking_uri is not None and tracking_uri.startswith(("http://", "https://")):
-        say(f"this store has a page of its own: {tracking_uri}")
+        say(f"this store has a page of its own: {without_password(tracking_uri)}")
         return
     if tracking_uri is None:
         if "://" in out or not (Path(out) / "mlflow.db").is_file():

@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.errors import InputError
-from solvers.files.layers import Layers, check_entries, first_line
+from solvers.files.layers import Layers, first_line
+from solvers.files.npz_arrays import npz_arrays
 from solvers.networks.relu import ReluNetwork
 
 __all__ = ["read", "write"]
 
 WANTED = "the arrays W0, b0, W1, b1, ... with W of shape (outputs, inputs)"
-LONGEST_HEADER = 10_000  # characters, as numpy.load allows without pickles
+REAL = "fiuO"  # objects are refused by numpy
 
 
 def read(file: Path) -> Layers:
@@ -28,7 +27,7 @@ def read(file: Path) -> Layers:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            arrays = _arrays(archive)
+            arrays = npz_arrays(archive, REAL)
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and OS errors alike mean: not what it says
@@ -50,32 +49,6 @@ def read(file: Path) -> Layers:
     return Layers(
         [arrays[f"W{k}"] for k in range(depth)], [arrays[f"b{k}"] for k in range(depth)], source="a .npz file"
     )
-
-
-def _arrays(archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
-    """All arrays of an archive by name, none of them larger than can be read."""
-    members = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-    if len(members) < len(archive.infolist()):
-        raise InputError("the file holds two arrays of one name; write it anew by numpy.savez")
-    for name, entry in members.items():
-        with archive.open(entry) as stream:
-            shape, kind = _header(stream)
-        if kind.kind not in "fiuO":  # objects are refused by numpy
-            raise InputError(f"array {name[:40]} must hold real numbers, it has type {kind}")
-        check_entries(f"array {name[:40]}", shape)
-    arrays = {}
-    for name, entry in members.items():
-        with archive.open(entry) as stream:
-            arrays[name] = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=LONGEST_HEADER)
-    return arrays
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array, before its numbers are read."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(stream, max_header_size=LONGEST_HEADER)
-    return shape, kind
 
 
 def write(network: ReluNetwork, file: Path) -> None:

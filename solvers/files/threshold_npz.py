@@ -13,6 +13,7 @@ classes           the labels, sorted
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from solvers.bits.features import pack_bits
 from solvers.bits.maps import PackedMaps
 from solvers.errors import InputError
+from solvers.files.npz_arrays import npz_arrays
 from solvers.networks.conv_threshold import ConvThresholdNetwork
 from solvers.networks.detectors import BuiltNetwork
 from solvers.networks.threshold import ThresholdNetwork
@@ -94,9 +96,8 @@ def load_threshold_network(path: str | Path) -> BuiltNetwork:
     if not file.is_file():
         raise InputError(f"there is no file {path}")
     try:
-        # Opened here, for numpy leaves the file of a torn archive open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: np.asarray(archive[name]) for name in archive.files}
+        with zipfile.ZipFile(file) as archive:
+            arrays = npz_arrays(archive)
     except Exception as error:  # zipfile, numpy and OS errors alike mean: not what it says
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file} is not a readable .npz file of plain arrays: {reason}") from None

@@ -353,3 +353,20 @@ def test_subsets_of_mnist_are_drawn_from_it_and_nested() -> None:
     for wrong, message in refused.items():
         with pytest.raises(InputError, match=message):
             load_data_set(wrong, data_dir=str(DATA_DIR))
+
+
+@pytest.mark.parametrize("shape", [(2**20, 100), (2**40, 1)])
+def test_no_memory_is_taken_for_what_a_header_claims(tmp_path: Path, shape: tuple[int, int]) -> None:
+    import io
+    import tracemalloc
+    import zipfile
+
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("X.npy", stream.getvalue() + bytes(800))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"array X (claims the shape|of shape .* has .* entries)"):
+        load_data_set(str(tmp_path / "data.npz"))
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()

@@ -307,3 +307,22 @@ def test_the_overview_is_what_was_promised() -> None:
     assert cells >= set(wanted)
     assert len(lipschitz) >= 100 * len(cells)
     assert {t.params["data"] for t in found if t.experiment == "interpolation"} == {"moons:1000", "digits"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil", "/etc/x", "a/../b", "..", "~/x", "a\\..\\b", "", "line\nbreak", "x" * 200]
+)
+def test_a_sweep_is_not_named_by_a_path(name: str) -> None:
+    sweep = {"experiment": "lipschitz-monte-carlo", "fixed": {"d": 2, "N": 4}}
+    with pytest.raises(InputError, match="a sweep's name must"):
+        parse_study({"name": "s", "sweeps": {name: sweep}}, "s")
+
+
+def test_the_time_of_a_trial_is_no_part_of_what_is_asked(tmp_path: Path) -> None:
+    from cluster.execution.ledger import study_digest
+
+    sweep = {"experiment": "lipschitz-monte-carlo", "fixed": {"d": 2, "N": 4, "p": 2}}
+    plain = {"name": "s", "sweeps": {"a": sweep}}
+    assert study_digest(parse_study(plain, "s")) == study_digest(parse_study({**plain, "trial_timeout": 60}, "s"))
+    with pytest.raises(InputError, match="trial_timeout"):
+        parse_study({**plain, "trial_timeout": 0}, "s")

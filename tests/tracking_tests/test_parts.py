@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import uuid
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tracking.parts import RunFolder, StorageError, plain_name
 from tracking.records import TrialRecord
@@ -96,3 +98,33 @@ def test_plain_names_are_safe_and_keep_names_apart() -> None:
     found = [plain_name(name) for name in odd]
     assert len(set(found)) == len(odd)
     assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) for name in found)
+
+
+class Buckets(MemoryFileSystem):  # type: ignore[misc]  # it comes without types
+    """An object store that, as S3 does, would make a bucket when a folder is made in it."""
+
+    protocol = "s3"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+
+def test_a_bucket_is_never_made_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = Buckets()
+    monkeypatch.setattr("tracking.parts.fsspec.core.url_to_fs", lambda uri: (stores, uri.removeprefix("s3:/")))
+    with pytest.raises(StorageError, match="there is no bucket 'mistyped': make it first"):
+        RunFolder("s3://mistyped/runs/x").create()
+    with pytest.raises(StorageError, match="there is no bucket"):
+        RunFolder("s3://mistyped/runs/x").write("a", b"1")
+    assert not stores.exists("/mistyped")
+    stores.mkdir("/mine")
+    folder = RunFolder("s3://mine/runs/x")
+    folder.create()
+    folder.write_part("sweep", "a", [record("k1")])
+    assert folder.finished_keys("sweep") == {"k1"}
+
+
+def test_values_without_a_common_type_become_texts(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path))
+    folder.write_part("sweep", "a", [record("k1", value=1.5), record("k2", 1, value="many")])  # type: ignore[arg-type]
+    folder.write_part("sweep", "b", [record("k3", 2, value=2.5)])
+    assert folder.frame("sweep")["upper"].tolist() == ["1.5", "many", "2.5"]

@@ -11,7 +11,7 @@ import pytest
 
 from tracking.memory_tracker import MemoryTracker
 from tracking.mlflow_tracker import CELL_TAG, PARENT_TAG, MlflowTracker, _names, embedded_uri
-from tracking.tracker import AbstractTracker, StudyHandle
+from tracking.tracker import AbstractTracker, StudyHandle, without_password
 
 STUDY = StudyHandle("run-1", "overview", {"seed": 3}, {"git": "abc"})
 
@@ -120,3 +120,13 @@ def test_names_that_mlflow_would_make_equal_stay_apart() -> None:
     found = _names(["p≤2", "p≥2", "p_2", "x=1", "plain"])
     assert len(set(found.values())) == 5
     assert (found["p_2"], found["x=1"], found["plain"]) == ("p_2", "x_1", "plain")
+
+
+def test_passwords_are_not_shown() -> None:
+    for uri in ("postgresql://ann:secret@db:5432/m", "https://ann:secret@host/path?x=1"):
+        assert "secret" not in without_password(f"cannot reach {uri} now")
+        assert without_password(uri).count("ann:***@") == 1
+    for plain in ("sqlite:////a/b.db", "http://host:5000", "a@b.c"):
+        assert without_password(plain) == plain
+    tracker = MlflowTracker("postgresql://ann:secret@127.0.0.1:1/m")
+    assert "secret" not in tracker.uri
