@@ -175,14 +175,18 @@ class RunFolder:
         rows = [record.to_row() for record in records]
         # pyarrow would take the columns of the first row alone, and a failed trial has no measurements.
         names = list(dict.fromkeys(name for row in rows for name in row))
-        table = pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+        columns = {name: _column([row.get(name) for row in rows]) for name in names}
+        return self.write_table(sweep, batch, pa.table(columns))
+
+    def write_table(self, sweep: str, batch: str, table: pa.Table) -> PartSeal:
+        """Keep rows that are a table already."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         content = sink.getvalue().to_pybytes()
         digest = hashlib.sha256(content).hexdigest()
         part = f"{batch}-{digest[:DIGEST_DIGITS]}.parquet"
         self.write(f"parts/{plain_name(sweep)}/{part}", content)
-        return PartSeal(sweep, part, len(rows), len(content), digest)
+        return PartSeal(sweep, part, table.num_rows, len(content), digest)
 
     def part_names(self, sweep: str) -> list[str]:
         """The parts of a sweep, sorted, as paths of its filesystem."""

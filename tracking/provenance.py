@@ -9,14 +9,17 @@ import os
 import platform
 import subprocess
 import tomllib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-__all__ = ["STAMP", "provenance", "source_of"]
+__all__ = ["KERNELS", "STAMP", "kernels_digest", "provenance", "source_of"]
 
 PACKAGES = ("ray", "mlflow", "numpy", "scipy", "torch", "numba", "cvxpy", "highspy", "pyarrow", "pandas")
 OURS = ("cluster", "solvers", "tasks", "tracking")
 # Beside the sources of a job: what they were copied from.
 STAMP = "tracking/source.json"
+# The entry of a run's provenance that tells whether its rows and ours may stand side by side.
+KERNELS = "kernels.sha256"
 
 
 def provenance() -> dict[str, str]:
@@ -32,7 +35,12 @@ def provenance() -> dict[str, str]:
             found[f"version.{package}"] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found | source_of(Path(__file__).resolve().parents[1])
+    return found | source_of(Path(__file__).resolve().parents[1]) | {KERNELS: kernels_digest()}
+
+
+def kernels_digest() -> str:
+    """SHA-256 of the sources that decide what a trial gives: methods and experiments, nothing of how it is run."""
+    return _digest(Path(__file__).resolve().parents[1], ("solvers", "tasks"), (".py",))
 
 
 def source_of(root: Path) -> dict[str, str]:
@@ -62,11 +70,11 @@ def source_of(root: Path) -> dict[str, str]:
     return found
 
 
-def _digest(root: Path) -> str:
+def _digest(root: Path, packages: Iterable[str] = OURS, endings: Collection[str] = (".py", ".toml")) -> str:
     """SHA-256 over names and contents of our modules and study files."""
     total = hashlib.sha256()
-    for package in OURS:
-        files = [path for path in (root / package).rglob("*") if path.suffix in (".py", ".toml")]
+    for package in packages:
+        files = [path for path in (root / package).rglob("*") if path.suffix in endings]
         for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
             content = path.read_bytes()
             total.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())

@@ -118,7 +118,7 @@ def _run(
     data_dir: str | None,
     json: bool,
 ) -> None:
-    from cluster.execution.ledger import open_run
+    from cluster.execution.ledger import earlier_runs, open_run
     from cluster.execution.runner import StudyRun
     from cluster.execution.scheduling import describe
     from cluster.output.progress import ProgressDisplay
@@ -139,9 +139,14 @@ def _run(
     tracker = tracker_for(out, tracking_uri)
     StudyRun(study, RunFolder(out), MemoryTracker(), context).check()
     folder, old = open_run(study, out, resume)
-    if resume and not old:
-        say(f"nothing to resume for this study in {out}: starting a new run")
     job = StudyRun(study, folder, tracker, context, text)
+    if resume and not old:
+        runs = [run for run in earlier_runs(study, out) if run != folder]
+        taken = job.ledger.adopt(runs)
+        reused = f", {taken} finished trials of earlier runs are taken over" if taken else ""
+        say(f"nothing to resume for this study in {out}: starting a new run{reused}")
+        if len(earlier_runs(study, out, any_sources=True)) > len(runs) + 1:
+            say("runs by other sources of the methods are left as they are: their rows and new ones are not mixed")
     say(f"study {study.name}: {len(job.trials)} trials, run folder {folder.uri}")
     previous = signal.signal(signal.SIGTERM, _stop)
     try:

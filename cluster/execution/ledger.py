@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cluster.execution.worker import BatchSummary
 from solvers.errors import InputError
@@ -16,8 +18,9 @@ from tasks.seeding import content_digest
 from tasks.sweeps import Study
 from tracking.manifest import Manifest, read_manifest
 from tracking.parts import DamagedPartError, PartSeal, RunFolder, StorageError
+from tracking.provenance import KERNELS, kernels_digest
 
-__all__ = ["Ledger", "Survey", "open_run", "study_digest"]
+__all__ = ["Ledger", "Survey", "earlier_runs", "open_run", "study_digest"]
 
 # Of the parts on an object store one in so many is read again when it is taken; all of them are at the end.
 SAMPLED = 16
@@ -31,20 +34,20 @@ def study_digest(study: Study) -> str:
 def open_run(study: Study, out: str, resume: bool) -> tuple[RunFolder, bool]:
     """A new run folder under `out`, or the newest one of the same study.
 
+    A run whose rows other sources of the methods gave is left as it is: its rows and new ones are not mixed.
+
     Returns:
         The folder, created and proved writable, and whether it is an old one.
     Raises:
         InputError: the folder cannot be written.
     """
-    digest = study_digest(study)
-    base = out.rstrip("/") if "://" in out else os.path.abspath(out)
-    prefix = f"{study.name}-"
+    base = _base(out)
     if resume:
-        old = _newest(base, prefix, digest)
-        if old is not None:
-            return RunFolder(old), True
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = RunFolder(f"{base}/{prefix}{stamp}-{uuid.uuid4().hex[:4]}-{digest}")
+        for old in earlier_runs(study, out):
+            if old.uri.endswith(f"-{study_digest(study)}"):
+                return old, True
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    folder = RunFolder(f"{base}/{study.name}-{stamp}-{uuid.uuid4().hex[:4]}-{study_digest(study)}")
     try:
         folder.create()
     except StorageError as error:
@@ -52,15 +55,39 @@ def open_run(study: Study, out: str, resume: bool) -> tuple[RunFolder, bool]:
     return folder, False
 
 
-def _newest(base: str, prefix: str, digest: str) -> str | None:
+def _base(out: str) -> str:
+    return out.rstrip("/") if "://" in out else os.path.abspath(out)
+
+
+def earlier_runs(study: Study, out: str, any_sources: bool = False) -> list[RunFolder]:
+    """Runs of a study of this name whose rows may stand beside new ones, the newest first.
+
+    The newest by the clock, not by name: older runs are named by the local time. Runs that do not say what sources
+    gave their rows are older than this question, and are trusted.
+
+    Args:
+        any_sources: whether to take those of other sources of the methods too.
+    """
     import fsspec
 
+    base = _base(out)
     filesystem, path = fsspec.core.url_to_fs(base)
     if not filesystem.exists(path):
-        return None
+        return []
     names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False)]
-    found = sorted(name for name in names if name.startswith(prefix) and name.endswith(f"-{digest}"))
-    return f"{base}/{found[-1]}" if found else None
+    form = re.compile(rf"{re.escape(study.name)}-\d{{8}}-\d{{6}}-[0-9a-f]{{4}}-[0-9a-f]{{8}}")
+    runs = [RunFolder(f"{base}/{name}") for name in sorted(names, reverse=True) if form.fullmatch(name)]
+    ours = kernels_digest()
+    fitting = [run for run in runs if any_sources or _json(run, "provenance.json").get(KERNELS, ours) == ours]
+    return sorted(fitting, key=lambda run: -float(_json(run, "times.json").get("started_at", 0.0)))
+
+
+def _json(run: RunFolder, name: str) -> dict[str, Any]:
+    """A file of a run; nothing where it is damaged."""
+    try:
+        return dict(run.read_json(name) or {})
+    except (ValueError, TypeError, OSError):
+        return {}
 
 
 @dataclass(slots=True)
@@ -125,6 +152,23 @@ class Ledger:
             self._book().drop(sweep, part)
             said.append(f"the part {sweep}/{part} is gone: its trials are computed again")
         return said
+
+    def adopt(self, runs: Sequence[RunFolder]) -> int:
+        """Take over finished trials of other runs, the same by content, whatever else their studies held; how many."""
+        finished, count = self.survey().finished, 0
+        for run in runs:
+            for sweep, known in self._keys.items():
+                for table in run.tables(sweep):
+                    wanted = known - finished[sweep]
+                    rows = zip(table.column("trial_key").to_pylist(), table.column("failed").to_pylist(), strict=True)
+                    places = [k for k, (key, failed) in enumerate(rows) if key in wanted and not failed]
+                    if not places:
+                        continue
+                    keys = table.column("trial_key").take(places).to_pylist()
+                    self._book().add(self._folder.write_table(sweep, content_digest(keys)[:24], table.take(places)))
+                    finished[sweep].update(keys)
+                    count += len(set(keys))
+        return count
 
     def _book(self) -> Manifest:
         if self._manifest is None:
