@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,6 +18,7 @@ from solvers.errors import InputError
 
 if TYPE_CHECKING:
     from solvers.lipschitz._base import AbstractLipschitzSolver
+    from solvers.lipschitz.search.leaf_files import LeafFile
     from solvers.networks.relu import ReluNetwork
     from solvers.problems.budget import Budget
     from solvers.problems.domains import Domain
@@ -46,8 +47,8 @@ def lipschitz(request: LipschitzRequest) -> None:
     budget = Budget(seconds=request.time_limit, relative_gap=request.gap, watch=progress.watch)
     reading = request.reading()
     network = reduce_outputs(reading.network, request.output, request.margin)
-    with only_documents() if request.json else nullcontext():
-        answers, outputs, stopped = _solve(request, network, budget, progress)
+    with only_documents() if request.json else nullcontext(), _leaf_file(request) as leaf_file:
+        answers, outputs, stopped = _solve(request, network, budget, progress, leaf_file)
     if reading.assumed:
         say(f"read as {reading}")
     if request.json:
@@ -62,6 +63,8 @@ def lipschitz(request: LipschitzRequest) -> None:
     bare = [answer for answer in answers if answer.certificate is None]
     if request.certify and bare:
         say(f"no certificate for {len(bare)} of {len(answers)}; {bare[0].reason or 'the method makes none'}")
+        if request.proofs is None and any("certified" in answer.stats for answer in bare):
+            say("a search of many leaves needs a file for them: --proofs FILE")
     if stopped is not None:
         say(f"interlip: stopped; {_way_on(request)}")
         raise Exit(128 + stopped)
@@ -72,6 +75,14 @@ def lipschitz(request: LipschitzRequest) -> None:
         if request.kept is not None:
             say(_way_on(request))
         raise Exit(EXIT_BUDGET)
+
+
+def _leaf_file(request: LipschitzRequest) -> AbstractContextManager[LeafFile | None]:
+    if request.proofs is None:
+        return nullcontext()
+    from solvers.lipschitz.search.leaf_files import LeafFile
+
+    return LeafFile(request.proofs)
 
 
 def _way_on(request: LipschitzRequest) -> str:
@@ -87,7 +98,11 @@ def _way_on(request: LipschitzRequest) -> str:
 
 
 def _solve(
-    request: LipschitzRequest, network: ReluNetwork, budget: Budget, progress: SolveProgress
+    request: LipschitzRequest,
+    network: ReluNetwork,
+    budget: Budget,
+    progress: SolveProgress,
+    leaf_file: LeafFile | None,
 ) -> tuple[list[LipschitzBounds], list[int | None], int | None]:
     """One answer for each p, the output that it is about, and the signal that stopped the search."""
     if request.plot is not None:
@@ -96,7 +111,8 @@ def _solve(
         _say_outside(request, request.domain(network.input_dimension))
     if not request.on_ray:
         with progress:
-            return *_ask(request, request.solver(), network, budget), None
+            chosen = request.solver() if leaf_file is None else request.solver().keeping_leaves(leaf_file)
+            return *_ask(request, chosen, network, budget), None
     from cluster.execution.search.opening import spread_search
 
     with spread_search(
@@ -111,6 +127,7 @@ def _solve(
         certify=request.certify,
         report=progress.stands,
         method=request.method,
+        leaf_file=leaf_file,
     ) as solver:
         with progress:
             answers, outputs = _ask(request, solver, network, budget)

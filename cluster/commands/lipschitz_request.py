@@ -67,6 +67,10 @@ class LipschitzRequest:
     certify: Annotated[
         bool, typer.Option("--certify", help="Keep the proof of the upper bound, for `interlip verify`.")
     ] = False
+    proofs: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="With --certify, where proofs go that are too long for the result (.zip)."),
+    ] = None
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="Torch device for semidefinite, ascent, vertex-enumeration.")
     ] = "cpu"
@@ -93,6 +97,8 @@ class LipschitzRequest:
             raise InputError("--global, --box and --center exclude each other")
         if (self.center is None) != (self.radius is None):
             raise InputError("--center and --radius go together")
+        if self.proofs is not None and not self.certify:
+            raise InputError("--proofs is for --certify")
         check_executor(self.executor, self.workers, self.address)
         if self.on_ray:
             from cluster.execution.search.opening import check_spread

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json as json_format
 import math
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -13,7 +15,8 @@ import typer
 
 from cluster.commands.lipschitz_request import reduce_outputs
 from cluster.commands.options import Activation, Debug, Json
-from cluster.output.terminal import EXIT_BUDGET, EXIT_ERROR, Exit, emit_json, guarded
+from cluster.output.solve_progress import LINE_SECONDS
+from cluster.output.terminal import EXIT_BUDGET, EXIT_ERROR, Exit, emit_json, guarded, say
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +40,10 @@ def verify(
     ],
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Your own copy of the network.")],
     activation: Activation = None,
+    proofs: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Where the result's long proofs are, if not where it says (.zip)."),
+    ] = None,
     gap: Annotated[
         float, typer.Option(help="Relative gap at which you count a constant as exact, whatever the result says.")
     ] = 1e-6,
@@ -54,7 +61,7 @@ def verify(
 
     Then: interlip verify result.json --model net.npz
     """
-    with guarded(debug):
+    with guarded(debug), ExitStack() as opened:
         from solvers.files.models import read_network
         from solvers.problems.budget import Budget
         from solvers.verify import Verdict, network_digest
@@ -64,6 +71,7 @@ def verify(
         listed = documents if isinstance(documents, list) else [documents]
         for document in listed:
             _check_activation(document, activation)
+            _open_parts(document, proofs, Path() if result == "-" else Path(result).parent, opened)
         budget = Budget(relative_gap=gap)
         said = {"read_as": str(reading), "network_sha256": network_digest(reading.network), "gap": gap}
         found = [_verified(document, reading.network, budget.relative_gap) for document in listed]
@@ -103,6 +111,49 @@ def _read(path: str) -> Any:
     if isinstance(value, list) and not value:
         raise InputError(f"{path} holds an empty list of results")
     return value
+
+
+def _open_parts(value: Any, given: str | None, folder: Path, opened: ExitStack) -> None:
+    """Put the parts of long certificates in the place of the files that are named, wherever in a result."""
+    from zipfile import BadZipFile
+
+    from solvers.checkers.search_tree import TreeParts
+
+    if isinstance(value, list):
+        for one in value:
+            _open_parts(one, given, folder, opened)
+    if not isinstance(value, dict):
+        return
+    # Certificates are few levels deep, and what lies below the trees themselves is not looked at.
+    for key in ("certificate", "data", "outputs"):
+        _open_parts(value.get(key), given, folder, opened)
+    named = value.get("parts")
+    if not isinstance(named, dict):
+        return
+    said, number = named.get("file"), named.get("folder")
+    if not isinstance(said, str) or type(number) is not int:
+        raise InputError("`parts` of a certificate must name a `file` and a whole number `folder`")
+    path = folder / said if given is None else Path(given)
+    if not path.is_file() and given is None:
+        path = Path(said)
+    if not path.is_file():
+        raise InputError(f"there is no file {path} with the proofs of the result: --proofs FILE says where it is")
+    try:
+        value["parts"] = opened.enter_context(TreeParts(path, number, _Told()))
+    except (OSError, BadZipFile) as error:
+        raise InputError(f"the proofs {path} cannot be read: {error}") from None
+
+
+class _Told:
+    """Says now and then how many parts of a certificate were looked at."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, count: int) -> None:
+        if time.monotonic() - self._last >= LINE_SECONDS:
+            self._last = time.monotonic()
+            say(f"{done} of {count} parts of the certificate are proved")
 
 
 def _check_activation(document: Any, activation: str | None) -> None:

@@ -16,7 +16,7 @@ from solvers.problems.budget import Budget
 if TYPE_CHECKING:
     from cluster.execution.search.spread import Standing
 
-__all__ = ["SolveProgress", "progress_line"]
+__all__ = ["LINE_SECONDS", "SolveProgress", "progress_line"]
 
 LINE_SECONDS = 10.0
 

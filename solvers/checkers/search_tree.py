@@ -17,11 +17,16 @@ Source: Farkas' lemma; `problems.regions` for pre-activations that vanish identi
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +38,20 @@ from solvers.checkers.slope_leaves import SlopeLeaves
 from solvers.problems.facets import BoundedPiece, bounded_pieces
 from solvers.problems.questions import LipschitzProblem
 
-__all__ = ["check_search_tree"]
+__all__ = ["TreeParts", "check_search_tree"]
 
 SUBJECT = "upper bound"
+# A part of a tree, and the node that is its root with the directions that are open there.
+_Later = tuple[int, Nodes, NDArray[np.bool_]]
 # Nodes looked at together.
 BATCH = 512
 LEAF = -1
-# A kind of proof.
-SLOPES = "slopes"
+# Kinds of proofs.
+SLOPES, PART = "slopes", "part"
+# Of a part, as text.
+MOST_BYTES = 2**28
+# What a file may answer that is not what it says.
+NO_FILE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class _Rejected(Exception):
@@ -55,22 +66,68 @@ def check_search_tree(problem: LipschitzProblem, data: Mapping[str, Any], upper:
             c >= 0 a split on neuron c = layer * (largest width) + neuron; -2 - c one at which ranges are not tightened
             before. And `proofs`: for leaves that need more than ranges [number of the leaf, kind, neurons,
             multipliers], where kind is "rows", "constant" or "slopes" and multipliers are numbers or fractions as
-            text, of slopes codes as in `slope_leaves`.
+            text, of slopes codes as in `slope_leaves`. A leaf of kind "part" with the one "neuron" k is where the tree
+            k of `parts` stands; `parts` is a list of such trees, without leaves of that kind, or the `file` and its
+            `folder` where `TreeParts` finds them.
     """
     try:
         listed, pieces = data["pieces"], bounded_pieces(problem)
         if problem.network.depth == 0 or len(listed) != len(pieces):
             raise _Rejected(f"the certificate must hold the trees of {len(pieces)} bounded pieces, got {len(listed)}")
         leaves = 0
-        for index, (piece, entry) in enumerate(zip(pieces, listed, strict=True)):
-            tree = _Tree(entry)
-            _replay(_ExactPiece(piece, PieceNetwork(piece, upper)), tree, f"piece {index}", upper)
-            leaves += tree.leaves
+        named = data.get("parts", ())
+        with TreeParts(named["file"], named["folder"]) if isinstance(named, Mapping) else nullcontext(named) as parts:
+            for index, (piece, entry) in enumerate(zip(pieces, listed, strict=True)):
+                exact = _ExactPiece(piece, PieceNetwork(piece, upper))
+                leaves += _replay_piece(exact, entry, parts, f"piece {index}", upper)
     except _Rejected as reason:
         return Check(SUBJECT, False, str(reason))
-    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, *NO_FILE) as error:
         return Check(SUBJECT, False, f"the tree of splits cannot be replayed: {error!r}")
     return Check(SUBJECT, True, f"{leaves} leaves cover the domain, each empty or with gradients within the bound")
+
+
+class TreeParts(Sequence[Mapping[str, Any]]):
+    """Trees in a .zip file, one for each part of a long certificate, each read when it is looked at. Used as a context.
+
+    Args:
+        path: of the file.
+        folder: in it, where the part k is `k.json`.
+        told: hears before each part how many were read, and how many there are.
+    Raises:
+        OSError, zipfile.BadZipFile: there is no such file.
+    """
+
+    def __init__(self, path: str | Path, folder: int, told: Callable[[int, int], None] | None = None) -> None:
+        self._file, self._folder, self._told, self._read = zipfile.ZipFile(path), f"{folder:d}/", told, 0
+        self._count = sum(name.startswith(self._folder) for name in self._file.namelist())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, part: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, part: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, part: int | slice) -> Any:
+        if isinstance(part, slice):
+            return [self[k] for k in range(*part.indices(len(self)))]
+        if not 0 <= part < self._count:
+            raise IndexError(f"there is no part {part} among {self._count}")
+        if self._told is not None:
+            self._told(self._read, self._count)
+        self._read += 1
+        with self._file.open(f"{self._folder}{part:d}.json") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"the part {part} is longer than {MOST_BYTES} bytes")
+        return json.loads(text)
 
 
 class _Tree:
@@ -101,7 +158,7 @@ class _Tree:
         self.proofs: dict[int, tuple[str, list[int], list[Fraction]]] = {}
         for leaf, kind, neurons, multipliers in entry["proofs"]:
             values = [Fraction(v) for v in multipliers]
-            if kind != SLOPES and (len(values) != len(neurons) or any(v < 0 for v in values)):
+            if kind not in (SLOPES, PART) and (len(values) != len(neurons) or any(v < 0 for v in values)):
                 raise _Rejected(f"leaf {leaf} must have one multiplier >= 0 for every neuron")
             self.proofs[int(leaf)] = (str(kind), [int(v) for v in neurons], values)
 
@@ -166,14 +223,38 @@ class _ExactPiece:
         return row.fractions()
 
 
-def _replay(piece: _ExactPiece, tree: _Tree, name: str, upper: float) -> None:
+def _replay_piece(
+    piece: _ExactPiece, entry: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], name: str, upper: float
+) -> int:
+    """Replay a tree, then one by one the parts of it that stand elsewhere; leaves looked at."""
+    arrays = piece.arrays
+    count = 0 if arrays.directions is None else arrays.directions.shape[1]
+    tree = _Tree(entry)
+    if arrays.directions is not None and not count:
+        return tree.leaves  # no direction reaches beyond the claim, wherever in the piece
+    later: list[_Later] = []
+    _replay(piece, tree, name, upper, (arrays.root(), np.ones((1, count), dtype=bool)), later)
+    leaves = tree.leaves - len(later)
+    for part, nodes, alive in later:
+        tree = _Tree(parts[part])
+        _replay(piece, tree, f"part {part} of {name}", upper, (nodes, alive), None)
+        leaves += tree.leaves
+    return leaves
+
+
+def _replay(
+    piece: _ExactPiece,
+    tree: _Tree,
+    name: str,
+    upper: float,
+    root: tuple[Nodes, NDArray[np.bool_]],
+    later: list[_Later] | None,
+) -> None:
+    """Replay a tree from its root; where it has parts, what they begin with is added to `later`."""
     arrays = piece.arrays
     for split in set(tree.splits) - {LEAF}:
         piece.neuron(split if split >= 0 else -2 - split)
-    count = 0 if arrays.directions is None else arrays.directions.shape[1]
-    if arrays.directions is not None and not count:
-        return  # no direction reaches beyond the claim, wherever in the piece
-    stack = [(np.zeros(1, dtype=np.int64), arrays.root(), np.ones((1, count), dtype=bool))]
+    stack = [(np.zeros(1, dtype=np.int64), *root)]
     splits, second = np.array(tree.splits), np.array(tree.second)
     while stack:
         places, nodes, alive = stack.pop()
@@ -185,10 +266,15 @@ def _replay(piece: _ExactPiece, tree: _Tree, name: str, upper: float) -> None:
         short, alive = gradients_are_short(arrays, nodes, alive, upper)
         done |= short
         for i in np.flatnonzero(~done & (splits[places] == LEAF)).tolist():
+            leaf = tree.number[int(places[i])]
+            if leaf in tree.proofs and tree.proofs[leaf][0] == PART and later is not None:
+                (part,) = tree.proofs[leaf][1]
+                later.append((part, nodes.take(np.array([i])), alive[[i]]))
+                continue
             _check_leaf(
                 piece,
                 tree,
-                tree.number[int(places[i])],
+                leaf,
                 [s[i] for s in nodes.signs],
                 int(nodes.turned_on[i]),
                 name,

@@ -6,7 +6,7 @@ import abc
 import enum
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from solvers.problems.domains import Domain
 from solvers.problems.questions import LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
 from solvers.problems.shared_exponents import share_between_exponents
+
+if TYPE_CHECKING:
+    from solvers.lipschitz.search.leaf_files import LeafFile
 
 __all__ = ["AbstractLipschitzSolver", "Gives"]
 
@@ -65,6 +68,10 @@ class AbstractLipschitzSolver(abc.ABC):
 
     def certifying(self) -> Self:
         """The same method with a certificate recorded beside every upper bound it proves, where it can make one."""
+        return self
+
+    def keeping_leaves(self, file: LeafFile) -> Self:
+        """The same method with a file for certificates that are too long for memory, where it can make such ones."""
         return self
 
     def with_program_solver(self, name: str) -> Self:

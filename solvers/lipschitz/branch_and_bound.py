@@ -39,6 +39,7 @@ from solvers.problems.witnesses import SEARCH_ENOUGH, gradients_at, witness_boun
 if TYPE_CHECKING:
     from solvers.lipschitz.bounds.piece_arrays import PieceArrays
     from solvers.lipschitz.bounds.slopes.kernels import SlopeArrays
+    from solvers.lipschitz.search.leaf_files import LeafFile
 
 __all__ = ["PLAIN", "BranchAndBound", "thorough", "with_slopes"]
 
@@ -63,12 +64,14 @@ class BranchAndBound(AbstractLipschitzSolver):
         threads: that share the nodes of a round; None for those of the process. The answer does not depend on it.
         certified: record the tree of splits as a certificate, if it is not too long (`search.proofs`); also of a search
             that was cut short, for the upper bound that it reached.
+        leaf_file: where the leaves of a long certificate go; without one it is left out.
     """
 
     batch: int = 16
     steps: int = 64
     threads: int | None = None
     certified: bool = False
+    leaf_file: LeafFile | None = None
     name: ClassVar[str] = "branch-and-bound"
     summary: ClassVar[str] = "exact for any depth and p: branch and bound over activation patterns"
     cost: ClassVar[str] = "exponential in undecided neurons; up to 400 worth a try"
@@ -78,6 +81,9 @@ class BranchAndBound(AbstractLipschitzSolver):
 
     def certifying(self) -> Self:
         return replace(self, certified=True)
+
+    def keeping_leaves(self, file: LeafFile) -> Self:
+        return replace(self, leaf_file=file)
 
     def _solve(self, problem: LipschitzProblem, budget: Budget, rng: np.random.Generator) -> LipschitzBounds:
         deadline = budget.start()
@@ -134,7 +140,7 @@ class BranchAndBound(AbstractLipschitzSolver):
         from solvers.lipschitz.search.expansion import expand, root_node
 
         problem, budget = incumbent.problem, deadline.budget
-        frontier = Frontier(incumbent, budget, self.certified)
+        frontier = Frontier(incumbent, budget, self.certified, self.leaf_file)
         if not self.certified:  # a tree of splits proves only what its leaves do
             frontier.ceiling = product
         directions = dual_directions(problem.network, problem.dual_p, frontier.floor)

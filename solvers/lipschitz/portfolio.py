@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from solvers.problems.domains import Box, WholeSpace
 from solvers.problems.questions import Help, LipschitzProblem
 from solvers.problems.results import LipschitzBounds, Status
 from solvers.problems.shared_exponents import share_between_exponents
+
+if TYPE_CHECKING:
+    from solvers.lipschitz.search.leaf_files import LeafFile
 
 __all__ = ["Portfolio"]
 
@@ -119,6 +122,9 @@ class Portfolio(AbstractLipschitzSolver):
 
     def certifying(self) -> Self:
         return replace(self, certified=True, members=tuple(member.certifying() for member in self.members))
+
+    def keeping_leaves(self, file: LeafFile) -> Self:
+        return replace(self, members=tuple(member.keeping_leaves(file) for member in self.members))
 
     def starting_at(self, points: FloatArray) -> Self:
         """The same method, whose climbs start from these points (k, d) too."""

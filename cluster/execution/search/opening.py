@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.execution.search.checkpoint import Checkpoint, command_digest
 from cluster.execution.search.pool import SearchPool
@@ -13,6 +14,9 @@ from cluster.execution.search.stopping import Stop
 from solvers.errors import InputError
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Domain
+
+if TYPE_CHECKING:
+    from solvers.lipschitz.search.leaf_files import LeafFile
 
 __all__ = ["check_spread", "spread_search"]
 
@@ -39,6 +43,7 @@ def spread_search(
     certify: bool = False,
     report: Callable[[Standing], None] | None = None,
     method: str = "branch-and-bound",
+    leaf_file: LeafFile | None = None,
 ) -> Iterator[SpreadSearch]:
     """A solver for questions about one network, as long as the context is open. Its workers stand when it opens.
 
@@ -52,6 +57,7 @@ def spread_search(
         certify: keep the proof of the upper bound.
         report: hears where a search stands.
         method: branch-and-bound, or auto, which bounds the question in this process first.
+        leaf_file: where the leaves of a long certificate go.
     Raises:
         InputError: no cluster answers, it has too few CPUs, or a file does not fit.
     """
@@ -64,4 +70,12 @@ def spread_search(
         first = lipschitz_solver_named("bounds") if method == "auto" else None
         if first is not None and certify:
             first = first.certifying()
-        yield SpreadSearch(certified=certify, pool=pool, checkpoint=kept, stop=stop, report=report, first=first)
+        yield SpreadSearch(
+            certified=certify,
+            leaf_file=leaf_file,
+            pool=pool,
+            checkpoint=kept,
+            stop=stop,
+            report=report,
+            first=first,
+        )

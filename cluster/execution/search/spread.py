@@ -161,7 +161,8 @@ class _Search:
         from solvers.lipschitz.bounds.directions import dual_directions
 
         self._settings, self._budget, self._incumbent = settings, budget, incumbent
-        self.frontier = Frontier(incumbent, budget, settings.certified and (begun is None or begun.proved))
+        proved = settings.certified and (begun is None or begun.proved)
+        self.frontier = Frontier(incumbent, budget, proved, settings.leaf_file)
         pieces = bounded_pieces(problem)
         self._shapes = shapes_of(pieces)
         for piece in pieces:
@@ -278,7 +279,7 @@ class _Search:
             None if witness is None else witness.point,
             nodes,
             facts,
-            self.frontier.keeps_proofs,
+            self.frontier.hands_over_proofs,
             self._before + seconds,
             self.frontier.ceiling,
             self._slopes,

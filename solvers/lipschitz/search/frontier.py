@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from solvers.lipschitz.search.kept_proofs import Proofs
 from solvers.lipschitz.search.nodes import Expansion
-from solvers.lipschitz.search.proofs import BOUNDED, Leaf, Proofs
+from solvers.lipschitz.search.proofs import BOUNDED, Leaf
 from solvers.problems.budget import Budget
 from solvers.problems.facets import BoundedPiece
 from solvers.problems.questions import LipschitzProblem
@@ -25,6 +26,7 @@ from solvers.problems.results import Certificate, Witness
 from solvers.problems.witnesses import rounding_slack
 
 if TYPE_CHECKING:
+    from solvers.lipschitz.search.leaf_files import LeafFile
     from solvers.lipschitz.search.nodes import Node
 
 __all__ = ["Frontier", "Incumbent", "leaf_of"]
@@ -60,7 +62,9 @@ class Frontier:
         longest: nodes open at once, at most, after some were taken.
     """
 
-    def __init__(self, incumbent: Incumbent, budget: Budget, certified: bool = False) -> None:
+    def __init__(
+        self, incumbent: Incumbent, budget: Budget, certified: bool = False, file: LeafFile | None = None
+    ) -> None:
         problem = incumbent.problem
         self.incumbent = incumbent
         self.counts = dict.fromkeys(
@@ -76,7 +80,7 @@ class Frontier:
         # Of a deep network, that product over all neurons is more than the answer; its nodes have bounds of their own.
         self._room = min(MOST_ROOM, max(0.25 * budget.relative_gap, LEAST_ROOM))
         self._pieces: list[BoundedPiece] = []
-        self._proofs = Proofs() if certified else None
+        self._proofs = Proofs(file=file) if certified else None
         self._queue: list[tuple[float, int, Node]] = []
         self._order = itertools.count()
         # Nodes that are away, by identity, with the turns in which they were taken; and their bounds, also of some that
@@ -90,7 +94,7 @@ class Frontier:
         """One more piece to search; the index that its nodes carry."""
         self._pieces.append(piece)
         if self._proofs is not None:
-            self._proofs.leaves.append([])
+            self._proofs.add_piece()
         return len(self._pieces) - 1
 
     @property
@@ -203,6 +207,11 @@ class Frontier:
         return len(self._away)
 
     @property
+    def hands_over_proofs(self) -> bool:
+        """Whether `hand_over` holds all proofs: not where they have gone to a file."""
+        return self._proofs is not None and self._proofs.kept and self._proofs.spool is None
+
+    @property
     def proofs_kept(self) -> int:
         """How many leaves with proofs it holds."""
         return 0 if self._proofs is None else self._proofs.count
@@ -212,14 +221,13 @@ class Frontier:
 
         Nodes that are away count as open: what becomes of them has not been heard. Of the incumbent nothing is in it.
         """
-        leaves = [] if self._proofs is None else self._proofs.leaves
         return Expansion(
             nodes=[
                 *(node for _, _, node in sorted(self._queue, key=lambda entry: entry[:2])),
                 *(node for _, node in self._away.values()),
             ],
             discarded=self._settled,
-            proofs=[(piece, leaf) for piece, own in enumerate(leaves) for leaf in own],
+            proofs=[] if self._proofs is None else self._proofs.in_memory(),
             expanded=self.counts["nodes"],
             programs=self.counts["lp_solves"],
             thin=self.counts["exact_checks"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 
 from solvers.arithmetic.norms import FloatArray
 from solvers.lipschitz.bounds.slopes.layers import NO_CODE
-from solvers.problems.results import Certificate
 
-__all__ = ["BY_SLOPES", "Leaf", "Log", "Proofs", "no_log", "read_log", "room_for", "tree_of"]
-
-# Leaves of a certificate; a longer one is left out.
-MOST_LEAVES = 50_000
+__all__ = ["BY_SLOPES", "Leaf", "Log", "no_log", "read_log", "room_for", "tree_of"]
 
 # Kinds of leaves.
 BOUNDED, EMPTY_ROWS, CONSTANT, SLOPES = "bounded", "rows", "constant", "slopes"
@@ -150,30 +146,3 @@ def tree_of(leaves: Sequence[Leaf]) -> dict[str, Any]:
             proofs.append([place, leaf.kind, list(leaf.rows), list(leaf.multipliers)])
         before = leaf.path
     return {"splits": splits, "proofs": proofs}
-
-
-@dataclass(slots=True, eq=False)
-class Proofs:
-    """The leaves of every piece, as long as there are not too many of them."""
-
-    leaves: list[list[Leaf]] = field(default_factory=list)
-    count: int = 0
-
-    @property
-    def kept(self) -> bool:
-        return self.count <= MOST_LEAVES
-
-    def enter(self, proofs: Sequence[tuple[int, Leaf]]) -> None:
-        """Take leaves, each with the index of its piece."""
-        self.count += len(proofs)
-        if self.kept:
-            for piece, leaf in proofs:
-                self.leaves[piece].append(leaf)
-        else:
-            self.leaves.clear()
-
-    def certificate(self) -> Certificate | None:
-        """The trees of all pieces; None where they are too long."""
-        if not self.kept:
-            return None
-        return Certificate("search-tree", {"pieces": [tree_of(leaves) for leaves in self.leaves]})

@@ -14,7 +14,7 @@ import pytest
 from solvers.checkers.outward_ranges import PieceNetwork, gradients_are_short, tighten_ranges
 from solvers.checkers.search_tree import check_search_tree
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.search import proofs as search_proofs
+from solvers.lipschitz.search import kept_proofs
 from solvers.networks.relu import ReluNetwork
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
@@ -113,7 +113,7 @@ def test_a_search_that_is_cut_short_certifies_what_it_reached(p: float) -> None:
 
 
 def test_long_trees_are_left_out_and_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_proofs, "MOST_LEAVES", 20)
+    monkeypatch.setattr(kept_proofs, "MOST_LEAVES", 20)
     problem = LipschitzProblem(gaussian_network([5, 14, 10, 1], np.random.default_rng(3), 0.3), 2.0, Box.cube(5))
     answer = SOLVER.solve(problem)
     assert answer.certificate is None

@@ -18,7 +18,7 @@ from solvers.lipschitz.ascent import Ascent
 from solvers.lipschitz.portfolio import Portfolio
 from solvers.lipschitz.propagation import undecided_neurons
 from solvers.lipschitz.region_enumeration import RegionEnumeration
-from solvers.lipschitz.search import proofs as search_proofs
+from solvers.lipschitz.search import kept_proofs
 from solvers.lipschitz.shallow import certificates as cell_certificates
 from solvers.lipschitz.stages import choice as choices
 from solvers.lipschitz.stages.choice import FIRST_SHARE, MOST_RATIO, PATIENCE, SEARCH_SHARE
@@ -371,7 +371,7 @@ def test_auto_asks_the_other_exact_method_before_it_reports_trouble() -> None:
 def test_an_answer_that_closes_the_gap_stays_exact_where_its_tree_is_too_long_to_keep(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(search_proofs, "MOST_LEAVES", 20)
+    monkeypatch.setattr(kept_proofs, "MOST_LEAVES", 20)
     problem = LipschitzProblem(gaussian_network([5, 14, 10, 1], np.random.default_rng(3), 0.3), 2.0, Box.cube(5))
     members = tuple(LIPSCHITZ_SOLVERS[name] for name in ("branch-and-bound", "norm-product", "semidefinite"))
     answer = Portfolio(members).certifying().solve(problem)
