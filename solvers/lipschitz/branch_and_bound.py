@@ -14,6 +14,7 @@ Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.dire
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from solvers.lipschitz.bounds.piece_arrays import PieceArrays
     from solvers.lipschitz.bounds.slopes.kernels import SlopeArrays
     from solvers.lipschitz.search.leaf_files import LeafFile
+    from solvers.lipschitz.search.race import Race
 
 __all__ = ["PLAIN", "BranchAndBound", "thorough", "with_slopes"]
 
@@ -47,11 +49,10 @@ SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, WALK_STEPS, TRIES = 16, 12, 32
 # Multiplications that all points at once may take: with those of a large network, a fraction of a second.
 MOST_WORK = 2**30
-# Splits of a round from which threads share them.
-WORTH_SHARING = 32
 # Nodes split, about half a second of work, until programs over slopes are asked for a bound of everything; the share of
-# the search's own bound that it must stay below for nodes to be bounded by such programs too.
-PLAIN, WORTH = 2000, 0.7
+# the search's own bound that it must stay below for nodes to be bounded by such programs too. So many linear programs
+# count as one node.
+PLAIN, WORTH, LIGHT = 2000, 0.7, 10
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class BranchAndBound(AbstractLipschitzSolver):
         """Upper bound, whether the search came to its end, statistics, certificate; help asked for is added."""
         from solvers.lipschitz.bounds.directions import dual_directions
         from solvers.lipschitz.bounds.piece_arrays import PieceArrays
-        from solvers.lipschitz.search.expansion import expand, root_node
+        from solvers.lipschitz.search.expansion import root_node
+        from solvers.lipschitz.search.race import Race, Racer
 
         problem, budget = incumbent.problem, deadline.budget
         frontier = Frontier(incumbent, budget, self.certified, self.leaf_file)
@@ -155,46 +157,52 @@ class BranchAndBound(AbstractLipschitzSolver):
             else:
                 frontier.settle_piece(index)
         threads = self.threads or process_threads()
-        rounds = 0
         enough = math.inf if problem.known is None else problem.known.upper
-        slopes: Sequence[SlopeArrays] = ()
+        race = Race(Racer(frontier, arrays, ()))
         asked = False
-        while not frontier.is_done:
-            left = math.inf if budget.nodes is None else budget.nodes - frontier.counts["nodes"]
-            if problem.help and not helped and problem.help.is_due(frontier.counts["nodes"], deadline):
+        while not race.is_done:
+            left = math.inf if budget.nodes is None else budget.nodes - race.nodes
+            if problem.help and not helped and problem.help.is_due(race.nodes, deadline):
                 helped.append(problem.help.ask(deadline))
                 incumbent.offer(helped[0].lower, helped[0].witness)
                 enough = min(enough, helped[0].upper)
             if deadline.is_over or stop[0] or left <= 0 or budget.is_closed(incumbent.lower, enough):
                 break
-            room = int(min(self.batch, left))
-            # Short rounds first: the incumbent rises most in the beginning, and a short time limit is kept.
-            steps = min(self.steps, 4 << min(rounds, 20))
+            if not asked and frontier.counts["nodes"] + frontier.counts["lp_solves"] / LIGHT >= PLAIN:
+                self._reinforce(race, incumbent, deadline)
+                asked = True
+            room, steps = int(min(self.batch, left)), race.steps(self.steps)
             if left < math.inf:
                 steps = min(steps, max(1, int(left) // room))
-            rounds += 1
-            if not asked and frontier.counts["nodes"] >= PLAIN:
-                arrays, slopes = with_slopes(frontier, arrays, deadline, self.certified)
-                asked = True
-            deadline.tell(problem.p, incumbent.lower, min(frontier.upper, enough))
-            nodes = frontier.take(room)
-            sharing = threads if len(nodes) * steps >= WORTH_SHARING else 1
-            keep = frontier.keeps_proofs
-            frontier.enter(expand(nodes, arrays, frontier.floor, incumbent.lower, steps, keep, sharing, slopes), nodes)
-        finished = frontier.is_done
-        upper, certificate = frontier.conclude()
-        stats = frontier.stats()
+            deadline.tell(problem.p, incumbent.lower, min(race.upper, enough))
+            race.turn.go_on(incumbent, room, steps, threads)
+        finished = race.is_done
+        upper, certificate = race.winner.frontier.conclude()
+        stats = {**race.winner.frontier.stats(), "nodes": float(race.nodes)}
         if self.certified:
             stats["certified"] = float(certificate is not None)
         return upper, finished, stats, certificate
 
+    def _reinforce(self, race: Race, incumbent: Incumbent, deadline: Deadline) -> None:
+        """Bounds by programs over slopes for a search that has begun, or searches beside it that have them."""
+        from solvers.lipschitz.search.race import rivals
+
+        (first,) = race.racers
+        first.arrays, first.slopes, programs = with_slopes(first.frontier, first.arrays, deadline, self.certified)
+        pieces = [*itertools.islice(each_piece(incumbent.problem), 2)]
+        if programs and not self.certified and len(pieces) == 1 and not deadline.is_over:
+            race.join(rivals(pieces[0], first, programs[0], incumbent, deadline))
+
 
 def with_slopes(
-    frontier: Frontier, arrays: list[PieceArrays], deadline: Deadline, recorded: bool
-) -> tuple[list[PieceArrays], list[SlopeArrays]]:
+    frontier: Frontier, arrays: Sequence[PieceArrays], deadline: Deadline, recorded: bool
+) -> tuple[Sequence[PieceArrays], list[SlopeArrays], list[tuple[SlopeArrays, float]]]:
     """The pieces, and programs over slopes for each, if their bound of everything is far below what is open.
 
     With such programs, a node costs enough that linear programs on every layer are cheap beside it.
+
+    Returns:
+        Last the programs with their bounds of everything, whether or not they are used; none where a piece has none.
     """
     from solvers.lipschitz.search.slope_start import start_slopes
 
@@ -202,14 +210,14 @@ def with_slopes(
     for p in arrays:
         program = None if deadline.is_over else start_slopes(p, recorded)
         if program is None:
-            return arrays, []
+            return arrays, [], []
         programs.append(program)
     whole = max(bound for _, bound in programs)
     if not recorded:  # as of the product of norms
         frontier.ceiling = min(frontier.ceiling, whole)
     if not whole <= WORTH * frontier.highest:
-        return arrays, []
-    return [thorough(p) for p in arrays], [slopes for slopes, _ in programs]
+        return arrays, [], programs
+    return [thorough(p) for p in arrays], [slopes for slopes, _ in programs], programs
 
 
 def thorough(p: PieceArrays) -> PieceArrays:

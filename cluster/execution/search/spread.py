@@ -206,7 +206,7 @@ class _Search:
         if asked or math.isinf(self.frontier.highest):
             return
         arrays = list(PiecesOnDemand(self._question))
-        _, programs = branch_and_bound.with_slopes(self.frontier, arrays, deadline, self._settings.certified)
+        _, programs, _ = branch_and_bound.with_slopes(self.frontier, arrays, deadline, self._settings.certified)
         if not deadline.is_over:
             self._slopes = len(programs) > 0
 
