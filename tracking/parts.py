@@ -26,7 +26,15 @@ import pyarrow.parquet as pq
 
 from tracking.records import TrialRecord
 
-__all__ = ["DamagedPartError", "PartSeal", "RunFolder", "StorageError", "one_row_a_trial", "plain_name"]
+__all__ = [
+    "DamagedPartError",
+    "PartSeal",
+    "RunFolder",
+    "StorageError",
+    "joined_tables",
+    "one_row_a_trial",
+    "plain_name",
+]
 
 DIGEST_DIGITS = 32
 SEALED = re.compile(rf"-([0-9a-f]{{{DIGEST_DIGITS}}})\.parquet$")
@@ -228,10 +236,6 @@ class RunFolder:
             raise DamagedPartError(f"has no column {missing[0]!r}")
         return table if columns is None else table.select(columns)
 
-    def open_part(self, path: str) -> Any:
-        """A stream over one of `part_names`."""
-        return self._filesystem()[0].open(path, "rb")
-
     def folder_names(self) -> list[str]:
         """Names of the folders inside.
 
@@ -292,11 +296,10 @@ class RunFolder:
         tables = [table for table in self.tables(sweep) if table.num_rows]
         if not tables:
             return pd.DataFrame()
-        frame = _together(tables).to_pandas()
+        frame = joined_tables(tables).to_pandas()
         if cells is not None:
             frame = frame[frame["cell"].isin(cells)]
-        frame = frame.sort_values(["failed", "finished_at"], kind="stable").drop_duplicates("trial_key")
-        return frame.sort_values(["cell", "replicate"], kind="stable").reset_index(drop=True)
+        return one_row_a_trial(frame)
 
     def merge(self, sweep: str, into: RunFolder | None = None, cells: Collection[str] | None = None) -> str:
         """Write all trials of a sweep as one Parquet file, here or into another folder; returns its name."""
@@ -307,6 +310,12 @@ class RunFolder:
         return name
 
 
+def one_row_a_trial(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of parts without the failures of trials that were computed later, by cell and replicate."""
+    kept = rows.sort_values(["failed", "finished_at"], kind="stable").drop_duplicates("trial_key")
+    return kept.sort_values(["cell", "replicate"], kind="stable").reset_index(drop=True)
+
+
 def _column(values: list[Any]) -> pa.Array:
     """A column; of values that have no common type, their texts."""
     try:
@@ -315,7 +324,7 @@ def _column(values: list[Any]) -> pa.Array:
         return pa.array([None if value is None else str(value) for value in values])
 
 
-def _together(tables: list[pa.Table]) -> pa.Table:
+def joined_tables(tables: list[pa.Table]) -> pa.Table:
     """One table; a column that is a text in one part and a number in another becomes text everywhere."""
     try:
         return pa.concat_tables(tables, promote_options="permissive")

@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tracking.parts import RunFolder, one_row_a_trial
+from tracking.parts import DamagedPartError, RunFolder, joined_tables, one_row_a_trial
 
 __all__ = ["IDENTITY", "SweepSurvey", "described_run", "survey_sweep"]
 
@@ -52,18 +51,15 @@ def survey_sweep(folder: RunFolder, sweep: str, columns: Sequence[str] | None = 
     unreadable: list[str] = []
     for path in folder.part_names(sweep):
         try:
-            with folder.open_part(path) as stream:
-                file = pq.ParquetFile(stream)
-                names = file.schema_arrow.names
-                if not set(NEEDED) <= set(names):
-                    raise ValueError("a foreign table")
-                wanted = None if columns is None else [n for n in names if n in NEEDED or n in columns]
-                tables.append(file.read(columns=wanted))
-        except FileNotFoundError:  # replaced or set aside since it was listed
-            continue
-        except Exception:  # whatever damage does to a reader
+            table = folder.read_part(path)
+        except DamagedPartError:
             unreadable.append(path.rsplit("/", 1)[-1])
+            continue
+        if not set(NEEDED) <= set(table.column_names):
+            unreadable.append(path.rsplit("/", 1)[-1])
+            continue
+        wanted = [n for n in table.column_names if columns is None or n in NEEDED or n in columns]
+        tables.append(table.select(wanted))
     if not tables:
         return SweepSurvey(sweep, pd.DataFrame(columns=list(NEEDED)), tuple(unreadable))
-    frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    return SweepSurvey(sweep, one_row_a_trial(frame), tuple(unreadable))
+    return SweepSurvey(sweep, one_row_a_trial(joined_tables(tables).to_pandas()), tuple(unreadable))
