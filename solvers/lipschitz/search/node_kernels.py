@@ -6,6 +6,7 @@ import numpy as np
 
 from solvers.arithmetic.compiled import compiled
 from solvers.lipschitz.bounds.gradients import gradient_of
+from solvers.lipschitz.bounds.relaxation.coupling import ANY
 from solvers.lipschitz.bounds.small_programs import proved_maximum, solve_program
 
 __all__ = [
@@ -76,7 +77,7 @@ def is_inside(a, b, low, high, point, margin):  # type: ignore[no-untyped-def]
 # Many arguments: a node in a compiled search is no object but slices of arrays.
 @compiled
 def decide_by_programs(  # type: ignore[no-untyped-def]
-    a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point, tighten, stop
+    a, b, slack, width, first, low, high, signs, below, errors, z_low, z_high, point, wanted, tighten, stop
 ):
     """Decide undecided neurons of the first undecided layer that keep one sign on the polytope {A x + b >= 0}.
 
@@ -84,6 +85,7 @@ def decide_by_programs(  # type: ignore[no-untyped-def]
 
     Args:
         a, b, slack: from `gather_rows`; width: neurons of the layer `first`; tighten: whether to enter ranges.
+        wanted: (n,): only that sign is looked for; both where it is `relaxation.coupling.ANY`.
         stop: as for `solve_program`.
     Returns:
         Programs solved, neurons decided (count,), their multipliers (count, m).
@@ -104,6 +106,8 @@ def decide_by_programs(  # type: ignore[no-untyped-def]
         if crossed[r]:
             continue
         flip = -1.0 if here > 0.0 else 1.0
+        if wanted[i] != ANY and wanted[i] != flip:
+            continue
         for t in range(k):
             c[t] = flip * below[first, i, t]
         programs += 1

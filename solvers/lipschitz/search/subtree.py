@@ -17,6 +17,7 @@ from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.lengths import length_of
 from solvers.lipschitz.bounds.pattern_tree import all_patterns_short
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
+from solvers.lipschitz.bounds.relaxation.coupling import ANY, coupled_bound
 from solvers.lipschitz.bounds.slopes.kernels import RANK, slopes_bound
 from solvers.lipschitz.search.leaf_kernels import enter_bounded, enter_leaf, forget
 from solvers.lipschitz.search.node_kernels import (
@@ -59,6 +60,7 @@ def _examine(  # type: ignore[no-untyped-def]
     neuron, prefer, first = -1, 1, depth
     bounded, heaviest, heavy_side = -1, -1, 1
     fresh = np.empty(len(vectors), dtype=np.int16)
+    wanted = np.full(n, ANY, dtype=np.int8)
     for attempt in range(3):
         first = propagate(
             k.weights, k.biases, k.widths, k.group, k.turn, k.low, k.high, signs, z_low, z_high, below, above, errors,
@@ -138,6 +140,18 @@ def _examine(  # type: ignore[no-untyped-def]
             for t in range(size):
                 point[t] = deepest[t]
             has_point = True
+        # Multipliers of the coupling are in no certificate.
+        if k.dual and not keep and first == depth - 1:
+            now, left, loosest, loose_side = coupled_bound(
+                k, signs, a, b, slack, below[first], errors[first], z_low, z_high, point, chosen, left,
+                floor - 2.0 * rounding, wanted,
+            )  # fmt: skip
+            bound = min(bound, now + 2.0 * rounding)
+            if bound <= floor:
+                tally[0] = max(tally[0], bound)
+                return OVER, bound, left, first, neuron, prefer, has_point, length
+            if loosest >= 0:
+                neuron, prefer = loosest, loose_side
         decided_ahead = 0
         if ahead and attempt < 2:
             programs, decided_ahead = decide_ahead(
@@ -151,8 +165,8 @@ def _examine(  # type: ignore[no-untyped-def]
             continue
         # Ranges that programs tighten leave no proof behind, only neurons that they decide.
         programs, decided, multipliers = decide_by_programs(
-            a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point, not keep,
-            k.stop,
+            a, b, slack, k.widths[first], first, k.low, k.high, signs, below, errors, z_low, z_high, point, wanted,
+            not keep, k.stop,
         )  # fmt: skip
         tally[1] += programs
         if len(decided) + decided_ahead == 0:

@@ -1,1 +1,1 @@
-"""Linear relaxations carried backward: from many neurons, or entries of a Jacobian, to what they depend on."""
+"""Linear relaxations: carried backward from many neurons or entries of a Jacobian; of signs coupled with inputs."""
