@@ -5,8 +5,9 @@ bounds (`search.expansion`, a pure function) and drops what cannot beat the incu
 frontier holds a proved interval.
 
 Nodes are bounded by ranges and the dual view. A search that these do not end soon is bounded by LipSDP-Neuron too,
-first as a whole and, where that is far below, at every node with its decided neurons (`bounds.slopes.kernels`): on deep
-networks with p >= 2 a fraction of the nodes. Leaves of a certificate hold the multipliers that their bounds are from.
+first as a whole and, where that is far below, at every node with its decided neurons (`bounds.slopes.kernels`): with
+p >= 2 a fraction of the nodes. In the dual view the signs of the last layer are coupled with the inputs that give them
+(`bounds.relaxation.coupling`). Leaves of a certificate hold the multipliers that their bounds are from.
 
 Sources: LipBaB [BDR21] for branching on ReLU with symbolic bounds; `bounds.directions` for the dual view for p = inf,
 `problems.regions` for the strict interior.
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from solvers.lipschitz.search.leaf_files import LeafFile
     from solvers.lipschitz.search.race import Race
 
-__all__ = ["PLAIN", "BranchAndBound", "thorough", "with_slopes"]
+__all__ = ["BranchAndBound", "plain_nodes", "thorough", "with_slopes"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, WALK_STEPS, TRIES = 16, 12, 32
@@ -53,6 +54,13 @@ MOST_WORK = 2**30
 # the search's own bound that it must stay below for nodes to be bounded by such programs too. So many linear programs
 # count as one node.
 PLAIN, WORTH, LIGHT = 2000, 0.7, 10
+# The same for one hidden layer, where such programs are small and any gain is worth them.
+SHALLOW_PLAIN, SHALLOW_WORTH = 150, 1.0
+# There a few walks from pattern to pattern are worth a tenth of a second then: points that they start from, the best of
+# some; linear programs of all walks.
+WALKS, WALK_DRAWS, WALK_PROGRAMS = 4, 256, 2000
+# Inputs, and numbers in the flips of two neurons, up to which they do.
+WALK_INPUTS, WALK_NUMBERS = 64, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,7 @@ class BranchAndBound(AbstractLipschitzSolver):
         threads = self.threads or process_threads()
         enough = math.inf if problem.known is None else problem.known.upper
         race = Race(Racer(frontier, arrays, ()))
-        asked = False
+        asked, shallow = False, problem.network.depth == 1
         while not race.is_done:
             left = math.inf if budget.nodes is None else budget.nodes - race.nodes
             if problem.help and not helped and problem.help.is_due(race.nodes, deadline):
@@ -168,7 +176,10 @@ class BranchAndBound(AbstractLipschitzSolver):
                 enough = min(enough, helped[0].upper)
             if deadline.is_over or stop[0] or left <= 0 or budget.is_closed(incumbent.lower, enough):
                 break
-            if not asked and frontier.counts["nodes"] + frontier.counts["lp_solves"] / LIGHT >= PLAIN:
+            spent = frontier.counts["nodes"] + (0 if shallow else frontier.counts["lp_solves"] / LIGHT)
+            if not asked and spent >= plain_nodes(problem):
+                if shallow:
+                    _walk(incumbent, deadline)
                 self._reinforce(race, incumbent, deadline)
                 asked = True
             room, steps = int(min(self.batch, left)), race.steps(self.steps)
@@ -190,8 +201,14 @@ class BranchAndBound(AbstractLipschitzSolver):
         (first,) = race.racers
         first.arrays, first.slopes, programs = with_slopes(first.frontier, first.arrays, deadline, self.certified)
         pieces = [*itertools.islice(each_piece(incumbent.problem), 2)]
-        if programs and not self.certified and len(pieces) == 1 and not deadline.is_over:
+        deep = incumbent.problem.network.depth > 1
+        if programs and deep and not self.certified and len(pieces) == 1 and not deadline.is_over:
             race.join(rivals(pieces[0], first, programs[0], incumbent, deadline))
+
+
+def plain_nodes(problem: LipschitzProblem) -> int:
+    """Nodes of a search until programs over slopes are asked for."""
+    return PLAIN if problem.network.depth > 1 else SHALLOW_PLAIN
 
 
 def with_slopes(
@@ -213,9 +230,10 @@ def with_slopes(
             return arrays, [], []
         programs.append(program)
     whole = max(bound for _, bound in programs)
+    worth = WORTH if frontier.incumbent.problem.network.depth > 1 else SHALLOW_WORTH
     if not recorded:  # as of the product of norms
         frontier.ceiling = min(frontier.ceiling, whole)
-    if not whole <= WORTH * frontier.highest:
+    if not whole <= worth * frontier.highest:
         return arrays, [], programs
     return [thorough(p) for p in arrays], [slopes for slopes, _ in programs], programs
 
@@ -223,6 +241,25 @@ def with_slopes(
 def thorough(p: PieceArrays) -> PieceArrays:
     """The piece, with linear programs that look at every layer."""
     return replace(p, kernel=p.kernel._replace(tight=0))
+
+
+def _walk(incumbent: Incumbent, deadline: Deadline) -> None:
+    """Walks from the best point and from some others: most end where the gradient is nearly the longest."""
+    from solvers.lipschitz.climb.flips import FlipWalks
+
+    problem = incumbent.problem
+    n, d = sum(problem.network.widths), problem.network.input_dimension
+    if d > WALK_INPUTS or n * n * d > WALK_NUMBERS:
+        return
+    points = draw_points(problem.domain, WALK_DRAWS, problem.network, np.random.default_rng(0))
+    order = np.argsort(-vector_norm(gradients_at(problem.network, points), problem.dual_p), kind="stable")
+    starts = [points[i] for i in order[:WALKS]]
+    if incumbent.witness is not None:
+        starts = [incumbent.witness.point, *starts[:-1]]
+    walks = FlipWalks(problem, WALK_PROGRAMS, deadline)
+    for start in starts:
+        if not walks.is_over:
+            incumbent.offer(*witness_bound(problem, walks.walk(start), SEARCH_ENOUGH))
 
 
 def _trouble(stats: Mapping[str, float]) -> str:

@@ -202,7 +202,8 @@ class _Search:
 
     def consider_slopes(self, deadline: Deadline) -> None:
         """Ask once, when a search in one process would, whether nodes are bounded by programs over slopes too."""
-        asked = self._slopes is not None or self.frontier.counts["nodes"] < branch_and_bound.PLAIN
+        plain = branch_and_bound.plain_nodes(self.frontier.incumbent.problem)
+        asked = self._slopes is not None or self.frontier.counts["nodes"] < plain
         if asked or math.isinf(self.frontier.highest):
             return
         arrays = list(PiecesOnDemand(self._question))

@@ -34,6 +34,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches ask for programs at once, and whatever they give."""
     monkeypatch.setattr(branch_and_bound, "PLAIN", 0)
     monkeypatch.setattr(branch_and_bound, "WORTH", math.inf)
+    monkeypatch.setattr(branch_and_bound, "SHALLOW_PLAIN", 0)
+    monkeypatch.setattr(branch_and_bound, "SHALLOW_WORTH", math.inf)
 
 
 def certified(problem: LipschitzProblem, **limits: Any) -> tuple[LipschitzBounds, dict[str, Any]]:

@@ -33,8 +33,10 @@ P_VALUES = (1.1, 1.5, 2.0, 3.0, 8.0, math.inf)
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches ask for programs at once, and whatever they give."""
-    monkeypatch.setattr(branch_and_bound, "PLAIN", 0)
-    monkeypatch.setattr(branch_and_bound, "WORTH", math.inf)
+    for name in ("PLAIN", "SHALLOW_PLAIN"):
+        monkeypatch.setattr(branch_and_bound, name, 0)
+    for name in ("WORTH", "SHALLOW_WORTH"):
+        monkeypatch.setattr(branch_and_bound, name, math.inf)
 
 
 def pattern_gradients(network: ReluNetwork, signs: np.ndarray) -> list[list[Fraction]]:
