@@ -15,10 +15,11 @@ from solvers.arithmetic.compiled import compiled
 from solvers.lipschitz.bounds.gradients import gradient_bound, gradient_of, node_slack
 from solvers.lipschitz.bounds.interiors import deep_point
 from solvers.lipschitz.bounds.lengths import length_of
-from solvers.lipschitz.bounds.pattern_tree import all_patterns_short
+from solvers.lipschitz.bounds.pattern_tree import patterns_left
 from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
 from solvers.lipschitz.bounds.relaxation.coupling import ANY, coupled_bound
 from solvers.lipschitz.bounds.slopes.kernels import RANK, slopes_bound
+from solvers.lipschitz.search.direction_kernels import directions_inside
 from solvers.lipschitz.search.leaf_kernels import enter_bounded, enter_leaf, forget
 from solvers.lipschitz.search.node_kernels import (
     decide_ahead,
@@ -59,6 +60,7 @@ def _examine(  # type: ignore[no-untyped-def]
     no_split, no = np.int64(-1), np.int64(0)  # typed: literals would compile the callee anew
     neuron, prefer, first = -1, 1, depth
     bounded, heaviest, heavy_side = -1, -1, 1
+    aligned = False
     fresh = np.empty(len(vectors), dtype=np.int16)
     wanted = np.full(n, ANY, dtype=np.int8)
     for attempt in range(3):
@@ -86,14 +88,15 @@ def _examine(  # type: ignore[no-untyped-def]
                 forget(codes)
             # Leaves of a certificate are bounded by ranges or programs: a checker knows no such tree.
             if k.dual and not keep and bound > floor and first < depth - 1:
-                short, _ = all_patterns_short(
+                left, _ = patterns_left(
                     k.weights, k.widths, k.output, k.inputs, first, signs, k.directions, chosen, left, floor - rounding,
                     PATTERN_WORK,
                 )  # fmt: skip
-                if short:
+                if left == 0:
                     bound = floor
             # Programs over slopes once a layer: what linear programs decide in it changes their bound little.
-            if slopes.sweeps > 0 and bound > floor and first != bounded:
+            exact = k.dual and not keep and first == depth - 1
+            if slopes.sweeps > 0 and bound > floor and first != bounded and not exact:
                 tally[2] += 1
                 now, heaviest, heavy_side = slopes_bound(
                     slopes, k.widths, signs, first, k.q, bound, slopes.sweeps, vectors, fresh
@@ -124,8 +127,27 @@ def _examine(  # type: ignore[no-untyped-def]
             open_ += signs[first, i] == 0
         # With fewer kinks than dimensions a node is hardly smaller than the box, and the programs decide nothing new.
         ahead = not keep and first < depth - 1 and open_ <= FEW_OPEN and size < k.widths[first]
+        last = k.dual and not keep and first == depth - 1 and left <= open_
         if attempt == 0 or first >= k.tight or ahead:
             a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, signs, below, errors)
+        if last and not aligned:
+            # Fewer directions than neurons: a program for each. The node's own is among them.
+            aligned, before = True, left
+            left, programs, entered, margin = directions_inside(
+                k, first, signs, below, errors, a, b, slack, chosen, left, floor - rounding, point
+            )  # fmt: skip
+            tally[1] += programs
+            if k.stop[0] != 0:
+                return UNSEEN, bound, left, first, neuron, prefer, has_point, length
+            if left == 0:
+                tally[0] = max(tally[0], floor)
+                return OVER, floor, left, first, neuron, prefer, has_point, length
+            if not margin > THIN:
+                return DELICATE, bound, left, first, neuron, prefer, has_point, length
+            has_point = True
+            if entered > 0 or left < before:
+                continue
+            break
         if attempt == 0 and not (has_point and is_inside(a, b, k.low, k.high, point, THIN)):
             tally[1] += 1
             margin, proof, deepest, y = deep_point(a, b, slack, k.low, k.high, k.stop)
@@ -159,7 +181,7 @@ def _examine(  # type: ignore[no-untyped-def]
                 point, k.stop,
             )  # fmt: skip
             tally[1] += programs
-        if first == depth or attempt == 2 or (first < k.tight and decided_ahead == 0):
+        if first == depth or attempt == 2 or last or (first < k.tight and decided_ahead == 0):
             break
         if first < k.tight:
             continue
