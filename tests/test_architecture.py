@@ -67,6 +67,7 @@ ROOMS_OF_LIPSCHITZ: Table = (
 )
 # Methods of lipschitz ask the parts of methods and bounds; those that ask other methods are named.
 ASKS = {
+    "branch_and_bound": {"ascent"},
     "portfolio": {"propagation"},
     "mixed_integer": {"branch_and_bound"},
     "two_sided": {"portfolio"},

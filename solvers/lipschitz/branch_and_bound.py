@@ -61,6 +61,8 @@ SHALLOW_PLAIN, SHALLOW_WORTH = 150, 1.0
 WALKS, WALK_DRAWS, WALK_PROGRAMS = 4, 256, 2000
 # Inputs, and numbers in the flips of two neurons, up to which they do.
 WALK_INPUTS, WALK_NUMBERS = 64, 2_000_000
+# Seconds of climbs, and their share of the time that is left.
+MOST_CLIMB, CLIMB_SHARE = 3.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class BranchAndBound(AbstractLipschitzSolver):
         threads = self.threads or process_threads()
         enough = math.inf if problem.known is None else problem.known.upper
         race = Race(Racer(frontier, arrays, ()))
-        asked, shallow = False, problem.network.depth == 1
+        asked, climbed, shallow = False, False, problem.network.depth == 1
         while not race.is_done:
             left = math.inf if budget.nodes is None else budget.nodes - race.nodes
             if problem.help and not helped and problem.help.is_due(race.nodes, deadline):
@@ -182,6 +184,11 @@ class BranchAndBound(AbstractLipschitzSolver):
                     _walk(incumbent, deadline)
                 self._reinforce(race, incumbent, deadline)
                 asked = True
+            elif asked and not climbed and len(race.racers) == 1 and frontier.counts["nodes"] < race.nodes:
+                # The first search has rivals, so this one is long; `auto` has climbed by now.
+                if problem.known is None and problem.help is None:
+                    _climb(incumbent, deadline)
+                climbed = True
             room, steps = int(min(self.batch, left)), race.steps(self.steps)
             if left < math.inf:
                 steps = min(steps, max(1, int(left) // room))
@@ -279,6 +286,15 @@ def _affine(problem: LipschitzProblem, incumbent: Incumbent) -> float:
     if not gradient.any():
         return 0.0
     return float(vector_norm(gradient, problem.dual_p)) * (1 + 1e-14)
+
+
+def _climb(incumbent: Incumbent, deadline: Deadline) -> None:
+    """Gradients that climbs reach, for a search that takes much longer than they do."""
+    from solvers.lipschitz.ascent import Ascent
+
+    seconds = min(MOST_CLIMB, CLIMB_SHARE * deadline.remaining)
+    answer = Ascent().solve(incumbent.problem, budget=Budget(seconds=seconds))
+    incumbent.offer(answer.lower, answer.witness)
 
 
 def _sample(incumbent: Incumbent, rng: np.random.Generator, deadline: Deadline) -> None:
