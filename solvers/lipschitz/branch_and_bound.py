@@ -184,8 +184,8 @@ class BranchAndBound(AbstractLipschitzSolver):
                     _walk(incumbent, deadline)
                 self._reinforce(race, incumbent, deadline)
                 asked = True
-            elif asked and not climbed and len(race.racers) == 1 and frontier.counts["nodes"] < race.nodes:
-                # The first search has rivals, so this one is long; `auto` has climbed by now.
+            elif asked and not climbed and len(race.racers) == 1 and race.racers[0].frontier is not frontier:
+                # A rival goes on alone, and its bounds wait for a lower one; `auto` has climbed by now.
                 if problem.known is None and problem.help is None:
                     _climb(incumbent, deadline)
                 climbed = True
