@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from cluster.execution.search.wire import Decisions, packed, shapes_of, unpacked
 from solvers.lipschitz.bounds.alarm import alarm
 from solvers.lipschitz.branch_and_bound import thorough
 from solvers.lipschitz.search.frontier import Frontier, Incumbent
-from solvers.lipschitz.search.nodes import Expansion
+from solvers.lipschitz.search.nodes import Expansion, Node
 from solvers.problems.budget import Budget
 from solvers.problems.facets import bounded_pieces
 from solvers.problems.questions import LipschitzProblem
@@ -27,6 +28,8 @@ __all__ = ["Found", "PiecesOnDemand", "Question", "SearchWorker", "Task", "Works
 STEPS, FIRST_STEPS, PROVED_STEPS = 256, 16, 64
 # Leaves with proofs after which a worker hands over.
 MOST_PROOFS = 8192
+# Nodes that a worker remembers after it has handed them over, each of some kilobytes.
+MOST_KEPT = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,14 +162,14 @@ class Workshop:
         self._arrays = PiecesOnDemand(question)
         self._programs = _Programs(self._arrays, question.recorded)
         self._shapes = shapes_of(self._arrays.pieces)
+        # Nodes that were handed over, with what does not travel, and the floor that directions were dropped for.
+        self._kept: dict[tuple[int, bytes], tuple[float, Node]] = {}
 
     def search(self, task: Task) -> Found:
         """Search below the nodes of a task until all are done with or its time is up.
 
         What is found depends on the clock, but always holds.
         """
-        from solvers.lipschitz.search.expansion import node_of
-
         begun = time.process_time()
         if task.slopes:
             self._arrays.look_closely()
@@ -175,11 +178,9 @@ class Workshop:
         frontier = Frontier(incumbent, limits, task.keep)
         for piece in self._arrays.pieces:
             frontier.add(piece)
-        nodes = [
-            node_of(self._arrays[node.piece], node.piece, node.signs, node.bound, node.split, node.path, node.codes)
-            for node in unpacked(task.nodes, self._shapes)
-        ]
-        frontier.enter(Expansion(nodes=nodes))
+        frontier.enter(
+            Expansion(nodes=[self._known(node, frontier.floor) for node in unpacked(task.nodes, self._shapes)])
+        )
         deadline = limits.start()
         # Something is done, however short the time: else nodes could go to and fro for ever.
         self._arrays.follow(np.zeros(1, dtype=np.int8))
@@ -191,7 +192,26 @@ class Workshop:
                 self._expand(frontier, steps, task)
                 steps *= 2
         better = incumbent.witness if incumbent.witness is not task.witness else None
-        return Found(*packed(frontier.hand_over(), self._shapes), better, time.process_time() - begun)
+        left = frontier.hand_over()
+        self._keep(left.nodes, frontier.floor)
+        return Found(*packed(left, self._shapes), better, time.process_time() - begun)
+
+    def _known(self, node: Node, floor: float) -> Node:
+        """A node that came, with all that is known of it here."""
+        from solvers.lipschitz.search.expansion import node_of
+
+        below, kept = self._kept.pop((node.piece, node.signs.tobytes()), (math.inf, node))
+        if below <= floor:
+            return replace(kept, bound=node.bound, split=node.split, path=node.path, codes=node.codes)
+        p = self._arrays[node.piece]
+        return node_of(p, node.piece, node.signs, node.bound, node.split, node.path, node.codes)
+
+    def _keep(self, nodes: Sequence[Node], floor: float) -> None:
+        """Remember nodes that may come back, the latest ones."""
+        for node in nodes:
+            self._kept[node.piece, node.signs.tobytes()] = floor, node
+        for oldest in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT)]:
+            del self._kept[oldest]
 
     def _expand(self, frontier: Frontier, steps: int, task: Task) -> None:
         """Search below the open node with the largest bound, or bound it where it is not known how to split it."""

@@ -162,6 +162,45 @@ def test_a_signal_gives_the_interval_and_the_way_on(tmp_path: Path, number: int,
     assert second["stats"]["seconds_before"] > 0
 
 
+IS_KILLED = """
+import sys
+from cluster.execution.search import spread
+from cluster.execution.search.opening import spread_search
+from solvers.problems.questions import LipschitzProblem
+from tests.cluster_tests.search.test_search_on_ray import LONGER, LONGER_BOX
+
+spread.CHECKPOINT_SECONDS = 0.2
+with spread_search(LONGER, [2.0], LONGER_BOX, 1e-6, workers=1, checkpoint=sys.argv[1]) as solver:
+    solver.solve(LipschitzProblem(LONGER, 2.0, LONGER_BOX))
+"""
+
+LONGER, LONGER_BOX = gaussian_box_network(10, (20, 20), 1), Box.cube(10, -1.0, 1.0)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_no_more_than_since_its_checkpoint(ray_runtime: None, tmp_path: Path) -> None:
+    kept = tmp_path / "search"
+    child = subprocess.Popen(
+        [sys.executable, "-c", IS_KILLED, str(kept)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).resolve().parents[3],
+        start_new_session=True,
+    )
+    try:
+        while not kept.exists():
+            assert child.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    problem = LipschitzProblem(LONGER, 2.0, LONGER_BOX)
+    with spread_search(LONGER, [2.0], LONGER_BOX, 1e-6, workers=2, resume=kept) as solver:
+        there = solver.solve(problem)
+    assert there.stats["seconds_before"] > 0
+    agree(BranchAndBound(threads=1).solve(problem), there)
+
+
 LOSES_A_NODE = """
 import json, os, sys, threading, time
 import ray
