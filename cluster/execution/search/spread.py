@@ -38,6 +38,8 @@ __all__ = ["SpreadSearch", "Standing"]
 WAIT_SECONDS, GRACE_SECONDS = 0.5, 0.5
 # Of a time limit, what bounds may take before the search.
 FIRST_SHARE = 0.3
+# Of a task before it is known how nodes are bounded: all that are under way then are searched the other way.
+UNDECIDED_SECONDS = 0.1
 # Between two checkpoints; longer where writing one takes more than this share of the time.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 30.0, 0.02
 # After which nodes are dealt again that were not heard of: their worker's machine may be gone.
@@ -214,6 +216,8 @@ class _Search:
     def deal(self, seconds: float) -> None:
         """Send out tasks until every worker has its share; none is longer than the time that is left."""
         workers = self._settings.pool.workers
+        if self._slopes is None:
+            seconds = min(seconds, UNDECIDED_SECONDS)
         while len(self._out) < DEPTH * workers and self.frontier.open_nodes:
             share = share_of(self.frontier.open_nodes, workers)
             nodes = self.frontier.take(share.nodes)

@@ -25,7 +25,7 @@ from solvers.problems.results import Witness
 __all__ = ["Found", "PiecesOnDemand", "Question", "SearchWorker", "Task", "Workshop"]
 
 # Splits below a node before its share's other nodes are compared again; fewer where every split leaves a proof.
-STEPS, FIRST_STEPS, PROVED_STEPS = 256, 16, 64
+STEPS, FIRST_STEPS, PROVED_STEPS = 64, 16, 64
 # Leaves with proofs after which a worker hands over.
 MOST_PROOFS = 8192
 # Nodes that a worker remembers after it has handed them over, each of some kilobytes.
