@@ -57,20 +57,21 @@ def play(scenario: str, folder: str) -> dict[str, Any]:
     def report(progress: Progress) -> None:
         if progress.note:
             notes.append((time.monotonic() - begun, progress.note))
-        if progress.done >= 5 and not acted.is_set():
-            acted.set()
-            threading.Thread(target=act).start()
+        # Here and not on a thread: Ray starts nodes on the main thread alone.
+        if progress.done >= 5 and not acted:
+            acted.append(scenario)
+            if other is not None:
+                cluster.remove_node(other, allow_graceful=False)
+            if scenario == "joined":
+                join()
+        if scenario == "all-lost" and "waiting for a free CPU" in progress.note and not used:
+            join()
 
-    def act() -> None:
-        if other is not None:
-            cluster.remove_node(other, allow_graceful=False)
-        if scenario == "all-lost":
-            time.sleep(10.0)
-        if scenario in ("joined", "all-lost"):
-            cluster.add_node(num_cpus=1, **small)
-            used.append(time.time())
+    def join() -> None:
+        cluster.add_node(num_cpus=1, **small)
+        used.append(time.time())
 
-    acted = threading.Event()
+    acted: list[str] = []
     study, place = paced(*STUDIES[scenario]), RunFolder(folder)
     if scenario == "busy":
         ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
