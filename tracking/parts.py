@@ -275,7 +275,12 @@ class RunFolder:
         """Bytes of a part; None when there is none of that name."""
         filesystem, path = self._filesystem()[0], self.part_path(sweep, part)
         filesystem.invalidate_cache(os.path.dirname(path))
-        return int(filesystem.size(path)) if filesystem.exists(path) else None
+        try:
+            return int(filesystem.size(path))
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # every backend raises its own kinds
+            raise StorageError(f"cannot look at {path}: {_reason(error)}") from error
 
     def finished_keys(self, sweep: str) -> set[str]:
         """Keys of the trials that are done; failed ones are not among them, so a resume tries them again."""

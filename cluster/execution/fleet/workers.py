@@ -130,7 +130,7 @@ class Fleet:
         """Start workers; wait for the first one, and for all of them, at most so many seconds; or for a refusal."""
         begun = time.monotonic()
         while True:
-            self._turn()
+            self._turn(wait=True)
             waited = time.monotonic() - begun
             some, every = self.workers_up > 0, self.workers_up >= self._dispatch.workers_wanted
             if self.refusals or every or waited > (patience_for_all if some else patience):
@@ -152,7 +152,7 @@ class Fleet:
         while self._out or not self._dispatch.finished:
             while self._out:
                 yield self._out.popleft()
-            self._turn()
+            self._turn(wait=False)
 
     def stop(self) -> None:
         """End all workers."""
@@ -160,8 +160,8 @@ class Fleet:
         for worker in list(self._actors):
             self._drop(worker, kill=True)
 
-    def _turn(self) -> None:
-        """Do what the dispatcher asks for, then wait for something to happen."""
+    def _turn(self, wait: bool) -> None:
+        """Do what the dispatcher asks for, then wait for something to happen, unless there is something to tell."""
         import ray
 
         now = time.monotonic()
@@ -170,7 +170,7 @@ class Fleet:
         self._admit(now)
         for command in self._dispatch.commands(now):
             self._obey(command)
-        if self._out:
+        if self._out and not wait:
             return
         references = [*self._calls, *self._pings]
         if not references:
