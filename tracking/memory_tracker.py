@@ -30,6 +30,10 @@ class MemoryTracker(AbstractTracker):
     def trouble(self) -> str | None:
         return None
 
+    @property
+    def parent_id(self) -> str | None:
+        return None if self.study is None else self.study.key
+
     def start(self, study: StudyHandle) -> str | None:
         self.study, self.status = study, "RUNNING"
         return study.key

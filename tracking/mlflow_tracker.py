@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 import logging
 import os
+import posixpath
 import re
+import sqlite3
 import urllib.error
 import urllib.request
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ QUIET = {
 KEY_TAG = "interlip.run"
 CELL_TAG = "interlip.cell"
 PARENT_TAG = "mlflow.parentRunId"
+SQLITE = "sqlite:///"
+# How long another process may hold an SQLite store before it counts as away.
+LOCK_SECONDS = 0.5
+PROBE_SECONDS = 3.0
+MOST_NAME_CHARACTERS = 250
 MOST_PARAM_CHARACTERS = 500
 
 
@@ -42,15 +48,15 @@ def quiet_mlflow() -> None:
 
 def embedded_uri(folder: str) -> str:
     """Tracking URI of the store under a local folder."""
-    return f"sqlite:///{Path(folder).resolve() / 'mlflow.db'}"
+    return f"{SQLITE}{Path(folder).resolve() / 'mlflow.db'}"
 
 
 class MlflowTracker(AbstractTracker):
-    """One parent run, children by tag. After the first failure it stops trying and remembers why.
+    """One parent run, children by tag. After the first failure it stops trying, and remembers why, until forgiven.
 
     Args:
         uri: tracking URI: `sqlite:////abs/mlflow.db`, `http://host:5000`, ...
-        artifact_folder: where a new experiment of an embedded store keeps its artifacts.
+        artifact_folder: folder or URI where a new experiment of a database keeps its artifacts; a server knows its own.
     """
 
     def __init__(self, uri: str, artifact_folder: str | None = None) -> None:
@@ -62,7 +68,8 @@ class MlflowTracker(AbstractTracker):
         self._experiment_id = ""
         self._run_id: str | None = None
         self._children: dict[str, str] = {}
-        self._artifacts: set[str] = set()
+        # After a failure the store may hold a child whose answer never came.
+        self._children_known = False
 
     @property
     def uri(self) -> str:
@@ -72,25 +79,51 @@ class MlflowTracker(AbstractTracker):
     def trouble(self) -> str | None:
         return self._trouble
 
+    @property
+    def parent_id(self) -> str | None:
+        return self._run_id
+
     def prepare(self) -> None:
-        """Connect, and bring a new store's tables into being before anyone else opens it."""
-        self._attempt(self._connect)
+        """Import MLflow, and bring a new embedded store's tables into being; a server is asked by `start`."""
+        self._attempt(self._load)
+
+    def _load(self) -> None:
+        _ignore_notices()
+        import mlflow  # noqa: F401
+
+        if self._uri.startswith(SQLITE):
+            self._connect()
 
     def _connect(self) -> None:
         if self._client is not None:
             return
-        if self._uri.startswith(("http://", "https://")):
-            _probe(self._uri)
-        elif self._uri.startswith("sqlite:///"):
-            Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        warnings.filterwarnings("ignore", module=r"mlflow\..*")
-        for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        self._ask()
+        _ignore_notices()
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=self._uri)
         client.search_experiments(max_results=1)
         self._client = client
+
+    def _ask(self) -> None:
+        """Raise at once where MLflow would wait for long: a server that is away, a database that is locked."""
+        if self._uri.startswith(("http://", "https://")):
+            _probe(self._uri)
+        elif self._uri.startswith(SQLITE):
+            _open_database(self._uri.removeprefix(SQLITE))
+
+    def forgive(self) -> None:
+        if self._trouble is not None:
+            self._trouble, self._children_known = None, False
+
+    def answers(self) -> bool:
+        try:
+            self._ask()
+            self._connect()
+            self._client.search_experiments(max_results=1)
+        except Exception:  # whatever it is, the store is not there
+            return False
+        return True
 
     def _attempt(self, action: Callable[[], Any]) -> Any:
         """Run an action unless the tracker is in trouble; any failure puts it there."""
@@ -120,23 +153,31 @@ class MlflowTracker(AbstractTracker):
             run_id = made.info.run_id
             self._log(run_id, study.params, {}, 0.0)
         self._run_id = run_id
+        self._find_children()
+        return str(run_id)
+
+    def _find_children(self) -> None:
+        """Which cells the store holds already."""
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'", page_token=token
+                [self._experiment_id], f"tags.`{PARENT_TAG}` = '{self._run_id}'", page_token=token
             )
             self._children.update(
                 {run.data.tags[CELL_TAG]: run.info.run_id for run in page if CELL_TAG in run.data.tags}
             )
             token = page.token
             if not token:
-                return str(run_id)
+                break
+        self._children_known = True
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        location = None if self._artifact_folder is None else Path(self._artifact_folder).resolve().as_uri()
+        location = self._artifact_folder
+        if location is not None and "://" not in location:
+            location = Path(location).resolve().as_uri()
         return str(self._client.create_experiment(name, artifact_location=location))
 
     def _log(
@@ -145,17 +186,19 @@ class MlflowTracker(AbstractTracker):
         from mlflow.entities import Metric, Param
 
         when = int(timestamp * 1000)
-        metric_names, param_names = _names(metrics), _names(params)
         self._client.log_batch(
             run_id,
-            metrics=[Metric(metric_names[key], float(value), when, step) for key, value in metrics.items()],
-            params=[Param(param_names[key], str(value)[:MOST_PARAM_CHARACTERS]) for key, value in params.items()],
+            metrics=[Metric(_name(key), float(value), when, step) for key, value in metrics.items()],
+            params=[Param(_name(key), str(value)[:MOST_PARAM_CHARACTERS]) for key, value in params.items()],
         )
 
+    def _parent(self) -> str:
+        if self._run_id is None:
+            raise RuntimeError("the study's own record could not be opened")
+        return self._run_id
+
     def progress(self, step: int, metrics: Mapping[str, float], timestamp: float) -> None:
-        if self._run_id is not None:
-            run_id = self._run_id
-            self._attempt(lambda: self._log(run_id, {}, metrics, timestamp, step))
+        self._attempt(lambda: self._log(self._parent(), {}, metrics, timestamp, step))
 
     def cell(
         self, key: str, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], timestamp: float
@@ -165,10 +208,11 @@ class MlflowTracker(AbstractTracker):
     def _cell(
         self, key: str, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], timestamp: float
     ) -> None:
-        if self._run_id is None:
-            return
+        parent = self._parent()
+        if not self._children_known:
+            self._find_children()
         if key not in self._children:
-            tags = {PARENT_TAG: self._run_id, CELL_TAG: key}
+            tags = {PARENT_TAG: parent, CELL_TAG: key}
             when = _milliseconds(timestamp)
             run = self._client.create_run(self._experiment_id, start_time=when, run_name=name, tags=tags)
             self._children[key] = run.info.run_id
@@ -179,8 +223,7 @@ class MlflowTracker(AbstractTracker):
         self.progress(0, metrics, timestamp)
 
     def artifact(self, path: str, folder: str | None = None) -> None:
-        if self._run_id is not None:
-            self._attempt(lambda: self._client.log_artifact(self._run_id, path, folder))
+        self._attempt(lambda: self._client.log_artifact(self._parent(), path, folder))
 
     def data_set(self, name: str, points: Any, labels: Any) -> None:
         self._attempt(lambda: self._data_set(name, points, labels))
@@ -189,16 +232,18 @@ class MlflowTracker(AbstractTracker):
         from mlflow.data.numpy_dataset import from_numpy
         from mlflow.entities import DatasetInput
 
-        if self._run_id is None:
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # integer columns and source guesses: nothing a user can act on
-            data = from_numpy(points, targets=labels, name=name)
-            self._client.log_inputs(self._run_id, [DatasetInput(data._to_mlflow_entity())])
+        data = from_numpy(points, targets=labels, name=name)
+        self._client.log_inputs(self._parent(), [DatasetInput(data._to_mlflow_entity())])
 
     def finish(self, status: str, timestamp: float | None = None) -> None:
-        if self._run_id is not None:
-            self._attempt(lambda: self._client.set_terminated(self._run_id, status, _milliseconds(timestamp)))
+        self._attempt(lambda: self._client.set_terminated(self._parent(), status, _milliseconds(timestamp)))
+
+
+def _ignore_notices() -> None:
+    """Warnings and log lines of MLflow hold nothing that a user can act on."""
+    warnings.filterwarnings("ignore", module=r"mlflow\..*")
+    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _milliseconds(timestamp: float | None) -> int | None:
@@ -206,26 +251,35 @@ def _milliseconds(timestamp: float | None) -> int | None:
 
 
 def _name(key: str) -> str:
-    """MLflow allows letters, digits and a few signs in names."""
-    return re.sub(r"[^A-Za-z0-9_./ :-]", "_", key)
+    """A name that MLflow takes: as it is, or with other signs replaced and a digest of the whole behind.
+
+    Which one depends on the name alone, so that names logged at different times stay apart too.
+    """
+    allowed = re.fullmatch(r"[A-Za-z0-9_./ :-]{1,250}", key)
+    if allowed and posixpath.normpath(key) == key and key.split("/")[0] not in ("", ".", ".."):
+        return key
+    kept = "/".join(re.sub(r"[^A-Za-z0-9_. :-]", "_", part) for part in key.split("/") if part not in ("", ".", ".."))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:10]
+    return f"{kept[: MOST_NAME_CHARACTERS - 11].rstrip('/')}-{digest}"
 
 
-def _names(keys: Iterable[str]) -> dict[str, str]:
-    """Allowed names for keys that are logged together; of those that would share one, each has a digest of its key."""
-    found = {key: _name(key) for key in keys}
-    counts = Counter(found.values())
-    return {
-        key: name if counts[name] == 1 or name == key else f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
-        for key, name in found.items()
-    }
+def _open_database(path: str) -> None:
+    """Raise unless an SQLite file can be written now: MLflow itself would wait for another process many times over."""
+    place = path.partition("?")[0]
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(place, timeout=LOCK_SECONDS, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("ROLLBACK")
 
 
 def _probe(uri: str) -> None:
     """A server that is not there should be noticed at once, not after MLflow's retries."""
     try:
-        with contextlib.closing(urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5)):
+        with contextlib.closing(urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS)):
             return
-    except urllib.error.HTTPError:
-        return  # some answer: a proxy or another version; the client will find out
+    except urllib.error.HTTPError as error:
+        if error.code < 500:
+            return  # some answer: a proxy or another version; the client will find out
+        raise ConnectionError(f"the tracking server {uri} answers {error.code}") from None
     except (OSError, ValueError) as error:
         raise ConnectionError(f"the tracking server {uri} does not answer ({error})") from None

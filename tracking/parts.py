@@ -86,6 +86,9 @@ class RunFolder:
     uri: str
 
     def _filesystem(self) -> tuple[Any, str]:
+        if "://" not in self.uri:
+            # A plain path is taken as it is: `::` chains no filesystems there, and `~` is no home folder.
+            return fsspec.filesystem("file"), os.path.abspath(self.uri)
         filesystem, path = fsspec.core.url_to_fs(self.uri)
         return filesystem, str(path).rstrip("/")
 

@@ -50,9 +50,30 @@ class AbstractTracker(abc.ABC):
     def trouble(self) -> str | None:
         """Why something could not be logged, in one clause; None when all went well."""
 
+    @property
+    @abc.abstractmethod
+    def parent_id(self) -> str | None:
+        """The parent's id; None as long as it is not known."""
+
+    def prepare(self) -> None:
+        """Load and make what needs no store elsewhere: what every study pays for once."""
+        return
+
+    def settle(self) -> None:
+        """Return once what was told is kept, or hopeless: before a file that was told of goes away."""
+        return
+
+    def forgive(self) -> None:
+        """Forget the trouble: what is told next is tried again."""
+        return
+
+    def answers(self) -> bool:
+        """Whether the store is there now."""
+        return True
+
     @abc.abstractmethod
     def start(self, study: StudyHandle) -> str | None:
-        """Open (or open again) the parent; its id, or None when the tracker cannot be reached."""
+        """Open (or open again) the parent; its id, or None when the tracker cannot be reached, or not yet."""
 
     @abc.abstractmethod
     def progress(self, step: int, metrics: Mapping[str, float], timestamp: float) -> None:

@@ -47,7 +47,7 @@ def list_runs(
     Example: interlip list --out /shared/runs
     """
     with guarded(debug):
-        from cluster.commands.studies import default_out
+        from cluster.commands.stores import default_out
         from cluster.output.run_report import report_run
         from cluster.output.tables import text_table
         from tracking.parts import RunFolder, StorageError

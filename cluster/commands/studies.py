@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cluster.commands.options import DataDir, Debug, Json, check_cluster, check_data_dir, check_executor, check_workers
+from cluster.commands.stores import chosen_store, default_out, sync_tracker, tracker_for
 from cluster.output.terminal import EXIT_ERROR, Exit, console, emit_json, guarded, say
 from solvers.errors import InputError
 
@@ -18,14 +17,15 @@ if TYPE_CHECKING:
     from cluster.execution.runner import RunResult
     from tasks.sweeps import Study
 
-__all__ = ["default_out", "register"]
+__all__ = ["register"]
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=V", help="Set a key of the study; may be given again.")
 ]
 Out = Annotated[str | None, typer.Option("--out", metavar="URI", help="Folder or URI of the run folders [./runs]")]
 TrackingUri = Annotated[
-    str | None, typer.Option("--tracking-uri", metavar="URI", help="MLflow store [an SQLite file in the --out folder]")
+    str | None,
+    typer.Option("--tracking-uri", metavar="URI", help="MLflow store [$MLFLOW_TRACKING_URI, else a file in --out]"),
 ]
 
 
@@ -36,33 +36,6 @@ def register(app: typer.Typer) -> None:
     app.command("submit")(submit)
     app.command("sync")(sync)
     app.command("ui")(ui)
-
-
-def default_out() -> str:
-    """./runs; inside a Ray job the home folder's, since the job's own folder is a copy that Ray deletes."""
-    from cluster.execution.ray_runtime import inside_job
-
-    chosen = os.environ.get("INTERLIP_RUNS")
-    if chosen:
-        return chosen
-    return str(Path.home() / "interlip-runs") if inside_job() else "runs"
-
-
-def tracker_for(out: str, tracking_uri: str | None) -> Any:
-    """The MLflow tracker of a run: the store asked for, or the embedded one beside the run folders."""
-    from tracking.mlflow_tracker import MlflowTracker, embedded_uri
-    from tracking.tracker import without_password
-
-    store = out if "://" not in out else "runs"
-    if tracking_uri is None:
-        return MlflowTracker(embedded_uri(store), str(Path(store) / "artifacts"))
-    known = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
-    if not tracking_uri.startswith(known):
-        raise InputError(
-            "a tracking URI looks like http://HOST:5000 or sqlite:////folder/mlflow.db, "
-            f"got {without_password(tracking_uri)!r}"
-        )
-    return MlflowTracker(tracking_uri, str(Path(store) / "artifacts") if tracking_uri.startswith("sqlite") else None)
 
 
 def _executor(kind: str, address: str | None, workers: int | None, trial_timeout: float | None) -> AbstractExecutor:
@@ -264,7 +237,7 @@ def submit(
             overrides=tuple(overrides or ()),
             workers=workers,
             out=out,
-            tracking_uri=tracking_uri,
+            tracking_uri=chosen_store(tracking_uri),
             resume=resume,
             data_dir=check_data_dir(data_dir),
         )
@@ -301,7 +274,7 @@ def sync(
         folder, described = opened_run(run)
         path = folder.uri
         parent = path.rsplit("/", 1)[0]
-        tracker = tracker_for(parent, tracking_uri)
+        tracker = sync_tracker(parent, tracking_uri)
         context = RunContext(data_dir=check_data_dir(data_dir))
         job = StudyRun(stored_study(described, f"{run}/study.json"), folder, tracker, context)
         result = job.log_again()
@@ -335,4 +308,4 @@ def ui(
     with guarded(debug):
         from cluster.output.dashboard import serve
 
-        serve(default_out() if out is None else out, tracking_uri, port)
+        serve(default_out() if out is None else out, chosen_store(tracking_uri), port)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import tempfile
 import threading
@@ -14,45 +13,23 @@ from typing import Any
 
 import pandas as pd
 
-from cluster.execution.executor import AbstractExecutor, Notice
+from cluster.execution.executor import AbstractExecutor, Notice, Progress, Tally
 from cluster.execution.ledger import Ledger
 from cluster.execution.ray_runtime import job_submission_id
 from cluster.execution.scheduling import Batch, plan, remaining
-from cluster.execution.worker import BatchSummary
 from tasks.data_sets import load_problem
 from tasks.experiment import AbstractExperiment, RunContext, SummaryTable, Trial
 from tasks.registry import experiment_named
 from tasks.sweeps import Study, trials_of
 from tracking.parts import RunFolder, StorageError, plain_name
+from tracking.progress_log import ProgressLog
 from tracking.provenance import provenance
 from tracking.tracker import AbstractTracker, StudyHandle
 
-__all__ = ["Progress", "RunResult", "StudyRun", "result_from_parts"]
+__all__ = ["RunResult", "StudyRun", "result_from_parts"]
 
-PROGRESS_SECONDS = 2.0
 # How often parts that do not stay as they were written are computed again.
 MOST_ROUNDS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a study is: trials done of all, and the share of the expected work.
-
-    Attributes:
-        note: something to tell besides; empty for nothing.
-    """
-
-    done: int
-    total: int
-    failed: int
-    share: float
-    elapsed_seconds: float
-    note: str = ""
-
-    @property
-    def seconds_left(self) -> float:
-        """By the share of expected work that is done; infinite before anything is."""
-        return self.elapsed_seconds * (1 - self.share) / self.share if self.share > 0 else math.inf
 
 
 @dataclass(slots=True)
@@ -82,32 +59,6 @@ class RunResult:
     first_failed: str | None = None
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What is done of a study so far; times are seconds since the epoch."""
-
-    total: int
-    total_cost: float
-    done: int
-    failed: int = 0
-    cost: float = 0.0
-    first: float = math.inf
-    last: float = 0.0
-    error: str | None = None
-    guilty: str | None = None
-    begun: float = field(default_factory=time.time)
-
-    def count(self, summary: BatchSummary) -> None:
-        self.first, self.last = min(self.first, summary.started), max(self.last, summary.finished)
-        self.done, self.failed = self.done + summary.trials, self.failed + summary.failed
-        self.cost += summary.cost_seconds
-        self.error, self.guilty = self.error or summary.first_error, self.guilty or summary.first_failed
-
-    def progress(self, note: str = "") -> Progress:
-        share = min(1.0, self.cost / self.total_cost)
-        return Progress(self.done, self.total, self.failed, share, time.time() - self.begun, note)
-
-
 class StudyRun:
     """One study in one run folder. `check` and `batches` plan, `execute` computes, `conclude` draws and logs.
 
@@ -132,6 +83,7 @@ class StudyRun:
         self.ledger = Ledger(folder, self.trials)
         self.parent_run_id: str | None = None
         self.begun = time.time()
+        self.told = ProgressLog(folder)
 
     def check(self) -> None:
         """Refuse a study that could never run, before anything starts.
@@ -182,7 +134,8 @@ class StudyRun:
         # A resumed run began when it was first started.
         times = self.folder.read_json("times.json") or {}
         self.begun = times.get("started_at", begun)
-        self.folder.write_json("times.json", {**times, "started_at": self.begun})
+        kept = {name: value for name, value in times.items() if name != "finished_at"}
+        self.folder.write_json("times.json", {**kept, "started_at": self.begun})
         self.folder.write_json("study.json", self.study.model_dump(mode="json"))
         if self.text is not None:
             self.folder.write("study.toml", self.text.encode())
@@ -197,7 +150,7 @@ class StudyRun:
             executor.start([self.experiments[name] for name in used], self.folder)
         opening.join()
         start_up = time.time() - begun
-        tally = _Tally(len(self.trials), sum(batch.cost_seconds for batch in left) or 1.0, resumed)
+        tally = Tally(len(self.trials), sum(batch.cost_seconds for batch in left) or 1.0, resumed)
         report(tally.progress())
         for note in notes:
             report(tally.progress(note))
@@ -228,10 +181,10 @@ class StudyRun:
         )
 
     def _compute(
-        self, executor: AbstractExecutor, left: list[Batch], tally: _Tally, report: Callable[[Progress], None]
+        self, executor: AbstractExecutor, left: list[Batch], tally: Tally, report: Callable[[Progress], None]
     ) -> bool:
         """Compute batches and count those whose parts were seen; whether all of them were."""
-        told, all_taken, resumed = time.time(), True, tally.done
+        all_taken, resumed = True, tally.done
         for summary in executor.run(left, self.experiments, self.folder, self.context) if left else ():
             if isinstance(summary, Notice):
                 report(tally.progress(summary.text))
@@ -243,16 +196,18 @@ class StudyRun:
                 continue
             tally.count(summary)
             report(tally.progress())
-            if time.time() - told > PROGRESS_SECONDS:
-                told = time.time()
+            if self.told.due(time.time()):
                 self._tell_progress(tally, resumed)
         return all_taken
 
-    def _tell_progress(self, tally: _Tally, resumed: int) -> None:
+    def _tell_progress(self, tally: Tally, resumed: int) -> None:
         elapsed = time.time() - tally.begun
         rate = (tally.done - resumed) / elapsed if elapsed > 0 else 0.0
         metrics = {"progress.trials_done": float(tally.done), "progress.trials_failed": float(tally.failed)}
-        self.tracker.progress(tally.done, {**metrics, "progress.trials_per_second": rate}, time.time())
+        metrics["progress.trials_per_second"] = rate
+        now = time.time()
+        self.told.add(tally.done, metrics, now)
+        self.tracker.progress(tally.done, metrics, now)
 
     def conclude(self, result: RunResult) -> None:
         """Merge the parts, draw the figures, log cells, summaries and times."""
@@ -276,6 +231,8 @@ class StudyRun:
         Times are those that were measured; telling it twice adds nothing.
         """
         self.open_tracker()
+        for step, metrics, when in self.told.points():
+            self.tracker.progress(step, metrics, when)
         result = result_from_parts(self)
         times = self.folder.read_json("times.json") or {}
         with tempfile.TemporaryDirectory(prefix="interlip-sync-") as place:
@@ -286,7 +243,9 @@ class StudyRun:
     def _log_end(self, result: RunResult, times: Mapping[str, float], when: float) -> None:
         measured = {name: value for name, value in times.items() if name.endswith("seconds")}
         self.tracker.metrics({**measured, "trials": result.trials, "failed": result.failed}, when)
-        self.tracker.finish("FINISHED", when)
+        # A run that is told of from its folder may have been stopped on its way.
+        self.tracker.finish("FINISHED" if "finished_at" in times else "KILLED", when)
+        result.parent_run_id = self.parent_run_id = self.tracker.parent_id
 
     def _publish(self, result: RunResult, products: RunFolder) -> float:
         """Log everything that follows from the parts; tables and figures go to a folder.
@@ -358,6 +317,7 @@ class StudyRun:
                 with open(path, "wb") as stream:
                     stream.write(content)
                 self.tracker.artifact(path, folder)
+                self.tracker.settle()
 
     def _log_data_sets(self) -> None:
         seen: set[str] = set()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cluster.output.terminal import console, say
 
 if TYPE_CHECKING:
-    from cluster.execution.runner import Progress
+    from cluster.execution.executor import Progress
 
 __all__ = ["ProgressDisplay", "StageDisplay", "duration"]
 

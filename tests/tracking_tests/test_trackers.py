@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tracking.memory_tracker import MemoryTracker
-from tracking.mlflow_tracker import CELL_TAG, PARENT_TAG, MlflowTracker, _names, embedded_uri
+from tracking.mlflow_tracker import CELL_TAG, PARENT_TAG, MlflowTracker, _name, embedded_uri
 from tracking.tracker import AbstractTracker, StudyHandle, without_password
 
 STUDY = StudyHandle("run-1", "overview", {"seed": 3}, {"git": "abc"})
@@ -83,7 +83,7 @@ def test_mlflow_holds_a_parent_with_nested_children_once(store: str, figure: Pat
     assert children[0].data.params["p"] == "inf"
     assert parent.data.params == {"seed": "3"}
     assert parent.data.tags["git"] == "abc"
-    assert parent.data.metrics == {"trials done": 10.0, "exponent p_2": 0.5}
+    assert parent.data.metrics == {"trials done": 10.0, _name("exponent p=2"): 0.5}
     assert len(client.get_metric_history(parent.info.run_id, "trials done")) == 1
     assert [entry.path for entry in client.list_artifacts(parent.info.run_id, "figures")] == ["figures/plot.png"]
     assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["points"]
@@ -117,9 +117,11 @@ def test_a_store_that_breaks_half_way_is_trouble_from_then_on(store: str, figure
 
 
 def test_names_that_mlflow_would_make_equal_stay_apart() -> None:
-    found = _names(["p≤2", "p≥2", "p_2", "x=1", "plain"])
-    assert len(set(found.values())) == 5
-    assert (found["p_2"], found["x=1"], found["plain"]) == ("p_2", "x_1", "plain")
+    keys = ["p≤2", "p≥2", "p_2", "x=1", "x_1", "plain", "a/b", "/a/b", "a//b", "a/./b", "../a/b", "k" * 300, "k" * 301]
+    found = {key: _name(key) for key in keys}
+    assert len(set(found.values())) == len(keys)
+    assert all(found[key] == key for key in ("p_2", "x_1", "plain", "a/b"))
+    assert found["x=1"].startswith("x_1-")
 
 
 def test_passwords_are_not_shown() -> None:

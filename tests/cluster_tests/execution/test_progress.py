@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.execution.executor import Progress
 from cluster.execution.in_process import InProcessExecutor
-from cluster.execution.runner import Progress, StudyRun
+from cluster.execution.runner import StudyRun
 from cluster.output import progress as display
 from tasks.experiment import RunContext
 from tests.cluster_tests.studies import small_study

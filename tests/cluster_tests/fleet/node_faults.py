@@ -10,8 +10,9 @@ import time
 import warnings
 from typing import Any
 
+from cluster.execution.executor import Progress
 from cluster.execution.fleet.ray_executor import RayExecutor
-from cluster.execution.runner import Progress, StudyRun
+from cluster.execution.runner import StudyRun
 from tasks.experiment import RunContext
 from tasks.sweeps import Study
 from tests.cluster_tests.fleet.odd_trials import odd_study
