@@ -127,7 +127,7 @@ def _examine(  # type: ignore[no-untyped-def]
             open_ += signs[first, i] == 0
         # With fewer kinks than dimensions a node is hardly smaller than the box, and the programs decide nothing new.
         ahead = not keep and first < depth - 1 and open_ <= FEW_OPEN and size < k.widths[first]
-        last = k.dual and not keep and first == depth - 1 and left <= open_
+        last = k.dual and not keep and first == depth - 1 > 0 and left <= open_
         if attempt == 0 or first >= k.tight or ahead:
             a, b, slack, places = gather_rows(k.widths, first, k.low, k.high, signs, below, errors)
         if last and not aligned:
