@@ -18,7 +18,7 @@ from solvers.errors import InputError
 
 if TYPE_CHECKING:
     from solvers.lipschitz._base import AbstractLipschitzSolver
-    from solvers.lipschitz.search.leaf_files import LeafFile
+    from solvers.lipschitz.search.kept_proofs import LeafFile
     from solvers.networks.relu import ReluNetwork
     from solvers.problems.budget import Budget
     from solvers.problems.domains import Domain
@@ -80,7 +80,7 @@ def lipschitz(request: LipschitzRequest) -> None:
 def _leaf_file(request: LipschitzRequest) -> AbstractContextManager[LeafFile | None]:
     if request.proofs is None:
         return nullcontext()
-    from solvers.lipschitz.search.leaf_files import LeafFile
+    from solvers.lipschitz.search.kept_proofs import LeafFile
 
     return LeafFile(request.proofs)
 

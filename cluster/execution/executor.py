@@ -15,7 +15,7 @@ from cluster.execution.worker import BatchSummary
 from tasks.experiment import AbstractExperiment, RunContext
 from tracking.parts import RunFolder
 
-__all__ = ["AbstractExecutor", "Notice", "Progress", "Tally"]
+__all__ = ["AbstractExecutor", "Notice", "Progress", "StudyTally"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Tally:
+class StudyTally:
     """What is done of a study so far; times are seconds since the epoch."""
 
     total: int

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from cluster.execution.executor import AbstractExecutor, Notice, Progress, Tally
+from cluster.execution.executor import AbstractExecutor, Notice, Progress, StudyTally
 from cluster.execution.ledger import Ledger
 from cluster.execution.ray_runtime import job_submission_id
 from cluster.execution.scheduling import Batch, plan, remaining
@@ -150,7 +150,7 @@ class StudyRun:
             executor.start([self.experiments[name] for name in used], self.folder)
         opening.join()
         start_up = time.time() - begun
-        tally = Tally(len(self.trials), sum(batch.cost_seconds for batch in left) or 1.0, resumed)
+        tally = StudyTally(len(self.trials), sum(batch.cost_seconds for batch in left) or 1.0, resumed)
         report(tally.progress())
         for note in notes:
             report(tally.progress(note))
@@ -181,7 +181,7 @@ class StudyRun:
         )
 
     def _compute(
-        self, executor: AbstractExecutor, left: list[Batch], tally: Tally, report: Callable[[Progress], None]
+        self, executor: AbstractExecutor, left: list[Batch], tally: StudyTally, report: Callable[[Progress], None]
     ) -> bool:
         """Compute batches and count those whose parts were seen; whether all of them were."""
         all_taken, resumed = True, tally.done
@@ -200,7 +200,7 @@ class StudyRun:
                 self._tell_progress(tally, resumed)
         return all_taken
 
-    def _tell_progress(self, tally: Tally, resumed: int) -> None:
+    def _tell_progress(self, tally: StudyTally, resumed: int) -> None:
         elapsed = time.time() - tally.begun
         rate = (tally.done - resumed) / elapsed if elapsed > 0 else 0.0
         metrics = {"progress.trials_done": float(tally.done), "progress.trials_failed": float(tally.failed)}

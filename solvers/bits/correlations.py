@@ -39,7 +39,7 @@ MOST = 2**62
 # Positions whose products are counted together: a word of z is loaded once for four of u.
 TOGETHER = 4
 # Seconds a word of AND and popcount, and a multiply-add of the Fourier way's matrix products, on one core with AVX-512;
-# tests/benchmarks/test_convolutional_speed.py holds the choice between the two to what both really take.
+# tests/benchmarks/interpolation/test_convolutional_speed.py holds the choice between the two to what both really take.
 SECONDS_PER_WORD = 1.1e-10
 SECONDS_PER_MULTIPLY_ADD = 0.6e-10
 # The Fourier way works in batches, and so on masks that a neuron before them makes idle; popcount stops sooner.

@@ -41,7 +41,7 @@ from solvers.problems.witnesses import SEARCH_ENOUGH, gradients_at, witness_boun
 if TYPE_CHECKING:
     from solvers.lipschitz.bounds.piece_arrays import PieceArrays
     from solvers.lipschitz.bounds.slopes.kernels import SlopeArrays
-    from solvers.lipschitz.search.leaf_files import LeafFile
+    from solvers.lipschitz.search.kept_proofs import LeafFile
     from solvers.lipschitz.search.race import Race
 
 __all__ = ["BranchAndBound", "plain_nodes", "thorough", "with_slopes"]

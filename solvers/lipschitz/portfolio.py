@@ -37,7 +37,7 @@ from solvers.problems.results import LipschitzBounds, Status
 from solvers.problems.shared_exponents import share_between_exponents
 
 if TYPE_CHECKING:
-    from solvers.lipschitz.search.leaf_files import LeafFile
+    from solvers.lipschitz.search.kept_proofs import LeafFile
 
 __all__ = ["Portfolio"]
 

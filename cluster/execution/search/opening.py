@@ -16,7 +16,7 @@ from solvers.networks.relu import ReluNetwork
 from solvers.problems.domains import Domain
 
 if TYPE_CHECKING:
-    from solvers.lipschitz.search.leaf_files import LeafFile
+    from solvers.lipschitz.search.kept_proofs import LeafFile
 
 __all__ = ["check_spread", "spread_search"]
 

@@ -26,7 +26,7 @@ from solvers.problems.results import Certificate, Witness
 from solvers.problems.witnesses import rounding_slack
 
 if TYPE_CHECKING:
-    from solvers.lipschitz.search.leaf_files import LeafFile
+    from solvers.lipschitz.search.kept_proofs import LeafFile
     from solvers.lipschitz.search.nodes import Node
 
 __all__ = ["Frontier", "Incumbent", "leaf_of"]

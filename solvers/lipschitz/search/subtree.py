@@ -20,7 +20,6 @@ from solvers.lipschitz.bounds.ranges import EMPTY, STOPPED, flat_rows, propagate
 from solvers.lipschitz.bounds.relaxation.coupling import ANY, coupled_bound
 from solvers.lipschitz.bounds.slopes.kernels import RANK, slopes_bound
 from solvers.lipschitz.search.direction_kernels import directions_inside
-from solvers.lipschitz.search.leaf_kernels import enter_bounded, enter_leaf, forget
 from solvers.lipschitz.search.node_kernels import (
     decide_ahead,
     decide_by_programs,
@@ -28,6 +27,7 @@ from solvers.lipschitz.search.node_kernels import (
     gradient_at,
     is_inside,
 )
+from solvers.lipschitz.search.record_kernels import copy_node, copy_path, enter_bounded, enter_leaf, forget
 
 __all__ = ["THIN", "search_subtree"]
 
@@ -205,28 +205,6 @@ def _examine(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _copy(signs, low, high, point, vectors, codes, to_signs, to_low, to_high, to_point, to_vectors, to_codes):  # type: ignore[no-untyped-def]
-    """A node's arrays; loops in one place, since every assignment of a slice compiles for half a second."""
-    depth, n = signs.shape
-    for m in range(depth):
-        for i in range(n):
-            to_signs[m, i], to_low[m, i], to_high[m, i] = signs[m, i], low[m, i], high[m, i]
-    for t in range(len(point)):
-        to_point[t] = point[t]
-    for i in range(len(vectors)):
-        for t in range(RANK):
-            to_vectors[i, t] = vectors[i, t]
-    for t in range(len(codes)):
-        to_codes[t] = codes[t]
-
-
-@compiled
-def _copy_path(path, length, to):  # type: ignore[no-untyped-def]
-    for s in range(length):
-        to[s] = path[s]
-
-
-@compiled
 def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, floor, incumbent, steps, path, log, keep):  # type: ignore[no-untyped-def]
     """Split an open node and, depth first, what comes out of it.
 
@@ -261,7 +239,7 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
     choices = np.empty(max(64, 4 * len(start_chosen)), dtype=np.int32)
     # Nodes that exact arithmetic has to look at, and leaves, are collected from the end.
     top, bottom = 1, room
-    _copy(
+    copy_node(
         signs0, z_low0, z_high0, point0, vectors0, codes0,
         all_signs[0], all_low[0], all_high[0], points[0], all_vectors[0], all_codes[0],
     )  # fmt: skip
@@ -271,7 +249,7 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
         choices[e] = start_chosen[e]
     if keep:
         lengths[0] = len(path)
-        _copy_path(path, len(path), paths[0])
+        copy_path(path, len(path), paths[0])
     tally = np.array([-np.inf, 0.0, 0.0, 0.0])
     best, best_point = incumbent, np.full(size, np.nan)
     here_chosen, chosen = np.empty(len(start_chosen), dtype=np.int64), np.empty(len(start_chosen), dtype=np.int64)
@@ -294,7 +272,7 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
         top -= 1
         parent = top
         layer, neuron, prefer = splits[top, 0], splits[top, 1], splits[top, 2]
-        _copy(
+        copy_node(
             all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top], all_codes[top],
             signs_here, low_here, high_here, point_here, vectors_here, codes_here,
         )  # fmt: skip
@@ -304,14 +282,14 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
         for e in range(count):
             here_chosen[e] = choices[begin + e]
         if keep:
-            _copy_path(paths[top], length_here, path_here)
+            copy_path(paths[top], length_here, path_here)
         split_nodes += 1
         marks = (bottom, odd_end, log.counts[0], log.counts[1], log.counts[2])
         unseen = False
         for turn in range(2):
             # The preferred side is pushed last, so looked at first.
             sign = -prefer if turn == 0 else prefer
-            _copy(
+            copy_node(
                 signs_here, low_here, high_here, point_here, vectors_here, codes_here,
                 signs_child, low_child, high_child, point_child, vectors_child, codes_child,
             )  # fmt: skip
@@ -320,7 +298,7 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
                 chosen[e] = here_chosen[e]
             length = 0
             if keep:
-                _copy_path(path_here, length_here, path_child)
+                copy_path(path_here, length_here, path_child)
                 path_child[length_here] = 2 * (layer * n + neuron) + (1 if sign > 0 else 0)
                 length = length_here + 1
             state, bound, left, first, next_neuron, next_prefer, has_point, length = _examine(
@@ -347,7 +325,7 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
                 begin_child = ends[top - 1] if top > 0 else 0
                 if begin_child + left > len(choices):
                     grown = np.empty(2 * (begin_child + left), dtype=np.int32)
-                    _copy_path(choices, begin_child, grown)
+                    copy_path(choices, begin_child, grown)
                     choices = grown
                 for e in range(left):
                     choices[begin_child + e] = chosen[e]
@@ -363,13 +341,13 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
                     left = 0
                 if odd_end + left > len(odd_choices):
                     grown = np.empty(2 * (odd_end + left), dtype=np.int32)
-                    _copy_path(odd_choices, odd_end, grown)
+                    copy_path(odd_choices, odd_end, grown)
                     odd_choices = grown
                 for e in range(left):
                     odd_choices[odd_end + e] = chosen[e]
                 odd_end += left
                 odd_ends[slot] = odd_end
-            _copy(
+            copy_node(
                 signs_child, low_child, high_child, point_child, vectors_child, codes_child,
                 all_signs[slot], all_low[slot], all_high[slot], points[slot], all_vectors[slot], all_codes[slot],
             )  # fmt: skip
@@ -377,20 +355,20 @@ def search_subtree(k, slopes, start, start_chosen, start_bound, start_split, flo
             splits[slot, 0], splits[slot, 1], splits[slot, 2] = first, next_neuron, next_prefer
             if keep:
                 lengths[slot] = length
-                _copy_path(path_child, length, paths[slot])
+                copy_path(path_child, length, paths[slot])
         if unseen:
             # Time is up: the node stays as it was, unsplit.
             top = parent
             bottom, odd_end, log.counts[0], log.counts[1], log.counts[2] = marks
             split_nodes -= 1
-            _copy(
+            copy_node(
                 signs_here, low_here, high_here, point_here, vectors_here, codes_here,
                 all_signs[top], all_low[top], all_high[top], points[top], all_vectors[top], all_codes[top],
             )  # fmt: skip
             bounds[top], lengths[top] = parent_bound, length_here
             splits[top, 0], splits[top, 1], splits[top, 2] = layer, neuron, prefer
             if keep:
-                _copy_path(path_here, length_here, paths[top])
+                copy_path(path_here, length_here, paths[top])
             begin = ends[top - 1] if top > 0 else 0
             for e in range(count):
                 choices[begin + e] = here_chosen[e]

@@ -19,8 +19,8 @@ from solvers.checkers.search_tree import TreeParts, check_search_tree
 from solvers.errors import InputError
 from solvers.lipschitz import branch_and_bound
 from solvers.lipschitz.branch_and_bound import BranchAndBound
-from solvers.lipschitz.search import kept_proofs, leaf_files
-from solvers.lipschitz.search.leaf_files import LeafFile
+from solvers.lipschitz.search import kept_proofs
+from solvers.lipschitz.search.kept_proofs import LeafFile
 from solvers.lipschitz.surveys.vector_outputs import solve_all_outputs
 from solvers.problems.budget import Budget
 from solvers.problems.domains import Box, Domain, WholeSpace
@@ -36,8 +36,8 @@ SOLVER = BranchAndBound(threads=1).certifying()
 @pytest.fixture(autouse=True)
 def _parts_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_proofs, "MOST_LEAVES", 20)
-    monkeypatch.setattr(leaf_files, "MOST_OF_A_PART", 12)
-    monkeypatch.setattr(leaf_files, "FEW", 2)
+    monkeypatch.setattr(kept_proofs, "MOST_OF_A_PART", 12)
+    monkeypatch.setattr(kept_proofs, "FEW", 2)
 
 
 def network(outputs: int = 1) -> Any:

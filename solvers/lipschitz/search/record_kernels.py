@@ -1,12 +1,36 @@
-"""Compiled: leaves of a search as it writes them into a log (`search.proofs`)."""
+"""Compiled: what a search writes: nodes into its arrays, leaves into a log (`search.proofs`)."""
 
 from __future__ import annotations
 
 from solvers.arithmetic.compiled import compiled
+from solvers.lipschitz.bounds.slopes.kernels import RANK
 from solvers.lipschitz.bounds.slopes.layers import NO_CODE
 from solvers.lipschitz.search.proofs import BY_SLOPES
 
-__all__ = ["enter_bounded", "enter_leaf", "forget"]
+__all__ = ["copy_node", "copy_path", "enter_bounded", "enter_leaf", "forget"]
+
+
+@compiled
+def copy_node(signs, low, high, point, vectors, codes, to_signs, to_low, to_high, to_point, to_vectors, to_codes):  # type: ignore[no-untyped-def]
+    """A node's arrays; loops in one place, since every assignment of a slice compiles for half a second."""
+    depth, n = signs.shape
+    for m in range(depth):
+        for i in range(n):
+            to_signs[m, i], to_low[m, i], to_high[m, i] = signs[m, i], low[m, i], high[m, i]
+    for t in range(len(point)):
+        to_point[t] = point[t]
+    for i in range(len(vectors)):
+        for t in range(RANK):
+            to_vectors[i, t] = vectors[i, t]
+    for t in range(len(codes)):
+        to_codes[t] = codes[t]
+
+
+@compiled
+def copy_path(path, length, to):  # type: ignore[no-untyped-def]
+    """The first `length` entries."""
+    for s in range(length):
+        to[s] = path[s]
 
 
 @compiled
