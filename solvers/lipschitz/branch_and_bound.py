@@ -55,7 +55,7 @@ MOST_WORK = 2**30
 # count as one node.
 PLAIN, WORTH, LIGHT = 2000, 0.7, 10
 # The same for one hidden layer, where such programs are small and any gain is worth them.
-SHALLOW_PLAIN, SHALLOW_WORTH = 150, 1.0
+SHALLOW_PLAIN, SHALLOW_WORTH = 150, 1.5
 # There a few walks from pattern to pattern are worth a tenth of a second then: points that they start from, the best of
 # some; linear programs of all walks.
 WALKS, WALK_DRAWS, WALK_PROGRAMS = 4, 256, 2000
