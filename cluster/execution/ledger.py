@@ -68,13 +68,11 @@ def earlier_runs(study: Study, out: str, any_sources: bool = False) -> list[RunF
     Args:
         any_sources: whether to take those of other sources of the methods too.
     """
-    import fsspec
-
     base = _base(out)
-    filesystem, path = fsspec.core.url_to_fs(base)
-    if not filesystem.exists(path):
+    try:
+        names = RunFolder(base).folder_names()
+    except StorageError:  # there is none yet, or `open_run` says why it cannot be used
         return []
-    names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False)]
     form = re.compile(rf"{re.escape(study.name)}-\d{{8}}-\d{{6}}-[0-9a-f]{{4}}-[0-9a-f]{{8}}")
     runs = [RunFolder(f"{base}/{name}") for name in sorted(names, reverse=True) if form.fullmatch(name)]
     ours = kernels_digest()
