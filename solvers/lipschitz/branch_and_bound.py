@@ -51,9 +51,11 @@ WALKERS, WALK_STEPS, TRIES = 16, 12, 32
 # Multiplications that all points at once may take: with those of a large network, a fraction of a second.
 MOST_WORK = 2**30
 # Nodes split, about half a second of work, until programs over slopes are asked for a bound of everything; the share of
-# the search's own bound that it must stay below for nodes to be bounded by such programs too. So many linear programs
-# count as one node.
-PLAIN, WORTH, LIGHT = 2000, 0.7, 10
+# the search's own bound that it must stay below for nodes to be bounded by such programs too.
+PLAIN, WORTH = 2000, 0.7
+# Nodes, so many linear programs counted as one, after which other searches join, at least; the same times the
+# multiplications that a node takes: small networks seldom gain by them, trained ones of three layers and more do.
+RIVALS, LIGHT, RIVAL_WORK = 2000, 10, 2 * 10**8
 # The same for one hidden layer, where such programs are small and any gain is worth them.
 SHALLOW_PLAIN, SHALLOW_WORTH = 150, 1.5
 # There a few walks from pattern to pattern are worth a tenth of a second then: points that they start from, the best of
@@ -169,7 +171,8 @@ class BranchAndBound(AbstractLipschitzSolver):
         threads = self.threads or process_threads()
         enough = math.inf if problem.known is None else problem.known.upper
         race = Race(Racer(frontier, arrays, ()))
-        asked, climbed, shallow = False, False, problem.network.depth == 1
+        asked = joined = climbed = False
+        programs: Sequence[tuple[SlopeArrays, float]] = ()
         while not race.is_done:
             left = math.inf if budget.nodes is None else budget.nodes - race.nodes
             if problem.help and not helped and problem.help.is_due(race.nodes, deadline):
@@ -178,13 +181,17 @@ class BranchAndBound(AbstractLipschitzSolver):
                 enough = min(enough, helped[0].upper)
             if deadline.is_over or stop[0] or left <= 0 or budget.is_closed(incumbent.lower, enough):
                 break
-            spent = frontier.counts["nodes"] + (0 if shallow else frontier.counts["lp_solves"] / LIGHT)
-            if not asked and spent >= plain_nodes(problem):
-                if shallow:
+            due = not joined and _rivals_due(frontier)
+            if not asked and (due or frontier.counts["nodes"] >= plain_nodes(problem)):
+                if problem.network.depth == 1:
                     _walk(incumbent, deadline)
-                self._reinforce(race, incumbent, deadline)
+                (first,) = race.racers
+                first.arrays, first.slopes, programs = with_slopes(frontier, first.arrays, deadline, self.certified)
                 asked = True
-            elif asked and not climbed and len(race.racers) == 1 and race.racers[0].frontier is not frontier:
+            if due:
+                self._join(race, programs, incumbent, deadline)
+                joined = True
+            elif joined and not climbed and len(race.racers) == 1 and race.racers[0].frontier is not frontier:
                 # A rival goes on alone, and its bounds wait for a lower one; `auto` has climbed by now.
                 if problem.known is None and problem.help is None:
                     _climb(incumbent, deadline)
@@ -201,16 +208,24 @@ class BranchAndBound(AbstractLipschitzSolver):
             stats["certified"] = float(certificate is not None)
         return upper, finished, stats, certificate
 
-    def _reinforce(self, race: Race, incumbent: Incumbent, deadline: Deadline) -> None:
-        """Bounds by programs over slopes for a search that has begun, or searches beside it that have them."""
+    def _join(
+        self, race: Race, programs: Sequence[tuple[SlopeArrays, float]], incumbent: Incumbent, deadline: Deadline
+    ) -> None:
+        """Searches beside the one that has begun, where they can do its work: on one box, without a certificate."""
         from solvers.lipschitz.search.race import rivals
 
         (first,) = race.racers
-        first.arrays, first.slopes, programs = with_slopes(first.frontier, first.arrays, deadline, self.certified)
         pieces = [*itertools.islice(each_piece(incumbent.problem), 2)]
-        deep = incumbent.problem.network.depth > 1
-        if programs and deep and not self.certified and len(pieces) == 1 and not deadline.is_over:
+        if programs and not self.certified and len(pieces) == 1 and not deadline.is_over:
             race.join(rivals(pieces[0], first, programs[0], incumbent, deadline))
+
+
+def _rivals_due(frontier: Frontier) -> bool:
+    """Whether a search is long enough for others beside it; that of one hidden layer needs none."""
+    network = frontier.incumbent.problem.network
+    spent = frontier.counts["nodes"] + frontier.counts["lp_solves"] / LIGHT
+    size = network.input_dimension * sum(w.size for w in network.weights)
+    return network.depth > 1 and spent >= max(RIVALS, RIVAL_WORK / size)
 
 
 def plain_nodes(problem: LipschitzProblem) -> int:

@@ -36,7 +36,7 @@ THIN = 1e-9
 # Undecided neurons of a layer up to which programs look at the layer after it; they leave no proof for a certificate.
 FEW_OPEN = 6
 # Numbers that a tree of patterns may compute at a node, about a nanosecond each.
-PATTERN_WORK = 2_000_000
+PATTERN_WORK = 50_000
 # What became of a child.
 OVER, OPEN, DELICATE, UNSEEN = 0, 1, 2, 3
 
@@ -162,8 +162,8 @@ def _examine(  # type: ignore[no-untyped-def]
             for t in range(size):
                 point[t] = deepest[t]
             has_point = True
-        # Multipliers of the coupling are in no certificate.
-        if k.dual and not keep and first == depth - 1:
+        # Multipliers of the coupling are in no certificate. Deep networks have programs for directions by now.
+        if k.dual and not keep and first == 0 == depth - 1:
             now, left, loosest, loose_side = coupled_bound(
                 k, signs, a, b, slack, below[first], errors[first], z_low, z_high, point, chosen, left,
                 floor - 2.0 * rounding, wanted,

@@ -44,7 +44,8 @@ def pre_activations(network: ReluNetwork, x: np.ndarray) -> list[np.ndarray]:
 @pytest.fixture
 def boxes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches over boxes begin at once, and only they go on."""
-    monkeypatch.setattr(branch_and_bound, "PLAIN", 0)
+    for name in ("PLAIN", "RIVALS", "RIVAL_WORK"):
+        monkeypatch.setattr(branch_and_bound, name, 0)
     monkeypatch.setattr(branch_and_bound.BranchAndBound, "batch", 2)
     monkeypatch.setattr(race, "FEW", 2)
 
