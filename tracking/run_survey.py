@@ -52,10 +52,9 @@ def survey_sweep(folder: RunFolder, sweep: str, columns: Sequence[str] | None = 
     for path in folder.part_names(sweep):
         try:
             table = folder.read_part(path)
+            if not set(NEEDED) <= set(table.column_names):
+                raise DamagedPartError("is a foreign table")
         except DamagedPartError:
-            unreadable.append(path.rsplit("/", 1)[-1])
-            continue
-        if not set(NEEDED) <= set(table.column_names):
             unreadable.append(path.rsplit("/", 1)[-1])
             continue
         wanted = [n for n in table.column_names if columns is None or n in NEEDED or n in columns]

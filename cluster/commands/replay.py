@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cluster.commands.options import DataDir, Debug, Json, check_data_dir
 from cluster.output.terminal import emit_json, guarded, say
-from solvers.errors import InputError
 
 __all__ = ["register"]
 
@@ -32,17 +30,11 @@ def replay(
     """
     with guarded(debug):
         from cluster.execution.fleet.replay import differences, kept_row, named_trial, replay_trial
+        from cluster.output.run_report import opened_run
         from tasks.experiment import RunContext
         from tasks.sweeps import stored_study
-        from tracking.parts import RunFolder
 
-        folder = RunFolder(run if "://" in run else str(Path(run).resolve()))
-        try:
-            described = folder.read_json("study.json")
-        except Exception:
-            described = None
-        if described is None:
-            raise InputError(f"{run} is not a run folder: it holds no readable study.json")
+        folder, described = opened_run(run)
         chosen = named_trial(stored_study(described, f"{run}/study.json"), trial)
         kept = kept_row(folder, chosen)
         shown = ", ".join(f"{name} = {value}" for name, value in chosen.params.items())

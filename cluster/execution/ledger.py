@@ -41,13 +41,13 @@ def open_run(study: Study, out: str, resume: bool) -> tuple[RunFolder, bool]:
     Raises:
         InputError: the folder cannot be written.
     """
-    base = _base(out)
+    base, digest = _base(out), study_digest(study)
     if resume:
         for old in earlier_runs(study, out):
-            if old.uri.endswith(f"-{study_digest(study)}"):
+            if old.uri.endswith(f"-{digest}"):
                 return old, True
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    folder = RunFolder(f"{base}/{study.name}-{stamp}-{uuid.uuid4().hex[:4]}-{study_digest(study)}")
+    folder = RunFolder(f"{base}/{study.name}-{stamp}-{uuid.uuid4().hex[:4]}-{digest}")
     try:
         folder.create()
     except StorageError as error:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from solvers.lipschitz.search.kept_proofs import LeafFile
     from solvers.lipschitz.search.race import Race
 
-__all__ = ["BranchAndBound", "plain_nodes", "thorough", "with_slopes"]
+__all__ = ["BranchAndBound", "plain_nodes", "with_slopes"]
 
 SAMPLES, FIRST_SAMPLES, MOST_AT_ONCE = 2048, 32, 512
 WALKERS, WALK_STEPS, TRIES = 16, 12, 32
@@ -200,7 +200,7 @@ class BranchAndBound(AbstractLipschitzSolver):
             if left < math.inf:
                 steps = min(steps, max(1, int(left) // room))
             deadline.tell(problem.p, incumbent.lower, min(race.upper, enough))
-            race.turn.go_on(incumbent, room, steps, threads)
+            race.next_turn().go_on(incumbent, room, steps, threads)
         finished = race.is_done
         upper, certificate = race.winner.frontier.conclude()
         stats = {**race.winner.frontier.stats(), "nodes": float(race.nodes)}
@@ -238,8 +238,6 @@ def with_slopes(
 ) -> tuple[Sequence[PieceArrays], list[SlopeArrays], list[tuple[SlopeArrays, float]]]:
     """The pieces, and programs over slopes for each, if their bound of everything is far below what is open.
 
-    With such programs, a node costs enough that linear programs on every layer are cheap beside it.
-
     Returns:
         Last the programs with their bounds of everything, whether or not they are used; none where a piece has none.
     """
@@ -257,12 +255,7 @@ def with_slopes(
         frontier.ceiling = min(frontier.ceiling, whole)
     if not whole <= worth * frontier.highest:
         return arrays, [], programs
-    return [thorough(p) for p in arrays], [slopes for slopes, _ in programs], programs
-
-
-def thorough(p: PieceArrays) -> PieceArrays:
-    """The piece, with linear programs that look at every layer."""
-    return replace(p, kernel=p.kernel._replace(tight=0))
+    return [p.thorough() for p in arrays], [slopes for slopes, _ in programs], programs
 
 
 def _walk(incumbent: Incumbent, deadline: Deadline) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from cluster.execution.ray_actors import AbstractWorker
 from cluster.execution.search.wire import Decisions, packed, shapes_of, unpacked
 from solvers.lipschitz.bounds.alarm import alarm
-from solvers.lipschitz.branch_and_bound import thorough
 from solvers.lipschitz.search.frontier import Frontier, Incumbent
 from solvers.lipschitz.search.nodes import Expansion, Node
 from solvers.problems.budget import Budget
@@ -87,7 +86,32 @@ class Found:
     cpu_seconds: float
 
 
-class PiecesOnDemand(Sequence[Any]):
+class _OnDemand(Sequence[Any]):
+    """Something for each of `count` pieces, made when it is first wanted."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._made: dict[int, Any] = {}
+
+    def _make(self, piece: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define _make")
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, piece: int) -> Any: ...
+    @overload
+    def __getitem__(self, piece: slice) -> Sequence[Any]: ...
+    def __getitem__(self, piece: int | slice) -> Any:
+        if isinstance(piece, slice):
+            return [self[k] for k in range(*piece.indices(len(self)))]
+        if piece not in self._made:
+            self._made[piece] = self._make(piece)
+        return self._made[piece]
+
+
+class PiecesOnDemand(_OnDemand):
     """`PieceArrays` of a question's pieces, each made when it is first searched."""
 
     def __init__(self, question: Question) -> None:
@@ -95,33 +119,22 @@ class PiecesOnDemand(Sequence[Any]):
 
         problem = question.problem
         self.pieces = bounded_pieces(problem)
+        super().__init__(len(self.pieces))
         self._directions = dual_directions(problem.network, problem.dual_p, question.start_floor)
-        self._made: dict[int, Any] = {}
         self._stop = np.zeros(1, dtype=np.int8)
         self._thorough = False
 
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-    @overload
-    def __getitem__(self, piece: int) -> Any: ...
-    @overload
-    def __getitem__(self, piece: slice) -> Sequence[Any]: ...
-    def __getitem__(self, piece: int | slice) -> Any:
+    def _make(self, piece: int) -> Any:
         from solvers.lipschitz.bounds.piece_arrays import PieceArrays
 
-        if isinstance(piece, slice):
-            return [self[k] for k in range(*piece.indices(len(self)))]
-        if piece not in self._made:
-            made = PieceArrays.of(self.pieces[piece], self._directions, self._stop)
-            self._made[piece] = thorough(made) if self._thorough else made
-        return self._made[piece]
+        made = PieceArrays.of(self.pieces[piece], self._directions, self._stop)
+        return made.thorough() if self._thorough else made
 
     def look_closely(self) -> None:
         """Let linear programs look at every layer from now on, as where programs over slopes bound the nodes."""
         if not self._thorough:
             self._thorough = True
-            self._made = {k: thorough(p) for k, p in self._made.items()}
+            self._made = {k: p.thorough() for k, p in self._made.items()}
 
     def follow(self, stop: NDArray[np.int8]) -> None:
         """Let compiled code look at this flag from now on."""
@@ -129,29 +142,18 @@ class PiecesOnDemand(Sequence[Any]):
         self._made = {k: replace(p, kernel=p.kernel._replace(stop=stop)) for k, p in self._made.items()}
 
 
-class _Programs(Sequence[Any]):
+class _Programs(_OnDemand):
     """`SlopeArrays` of pieces, each made when it is first searched with them."""
 
     def __init__(self, pieces: PiecesOnDemand, recorded: bool) -> None:
+        super().__init__(len(pieces))
         self._pieces, self._recorded = pieces, recorded
-        self._made: dict[int, Any] = {}
 
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-    @overload
-    def __getitem__(self, piece: int) -> Any: ...
-    @overload
-    def __getitem__(self, piece: slice) -> Sequence[Any]: ...
-    def __getitem__(self, piece: int | slice) -> Any:
+    def _make(self, piece: int) -> Any:
         from solvers.lipschitz.search.slope_start import no_slopes, start_slopes
 
-        if isinstance(piece, slice):
-            return [self[k] for k in range(*piece.indices(len(self)))]
-        if piece not in self._made:
-            program = start_slopes(self._pieces[piece], self._recorded)
-            self._made[piece] = no_slopes() if program is None else program[0]
-        return self._made[piece]
+        program = start_slopes(self._pieces[piece], self._recorded)
+        return no_slopes() if program is None else program[0]
 
 
 class Workshop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +93,10 @@ class PieceArrays:
             np.zeros(1, dtype=np.int8) if stop is None else stop,
         )
         return cls(network, kernel)
+
+    def thorough(self) -> PieceArrays:
+        """The piece, with linear programs that look at every layer: beside programs over slopes they are cheap."""
+        return replace(self, kernel=self.kernel._replace(tight=0))
 
     @property
     def depth(self) -> int:

@@ -65,8 +65,7 @@ class BoxSplits:
             whole: the piece; slopes: its programs.
             few: undecided neurons up to which a box is left to the search over signs.
         """
-        # Programs over slopes cost so much that linear programs on every layer are cheap beside them.
-        self._whole = replace(whole, kernel=whole.kernel._replace(tight=0))
+        self._whole = whole.thorough()
         self._program = slopes
         self._few = few
         # How much the bounds of boxes that wait feel the lengths of their sides.

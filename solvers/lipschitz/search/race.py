@@ -107,9 +107,8 @@ class Race:
         counts = racer.frontier.counts
         return counts["nodes"] * NODE + counts["slope_bounds"] + counts["lp_solves"] * PROGRAM
 
-    @property
-    def turn(self) -> Racer:
-        """Whose turn it is: the one that has done least of its share."""
+    def next_turn(self) -> Racer:
+        """Whose turn it is: the one that has done least of its share; when all have, those that lag behind end."""
         if len(self.racers) == 1:
             return self.racers[0]
         done = [self._work(racer) - self._begun[id(racer)] for racer in self.racers]
