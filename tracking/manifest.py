@@ -21,8 +21,10 @@ class Manifest:
     """Lines of one driver. A line that is not there is no loss: a part carries its own digest."""
 
     def __init__(self, folder: RunFolder) -> None:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self._folder, self._name = folder, f"{FOLDER}/{stamp}-{uuid.uuid4().hex[:8]}.jsonl"
+        # Files are read in the order of their names: a run may be resumed within the second in which it ended.
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
+        self._folder, self._name = folder, f"{FOLDER}/{stamp}.{rest:09d}Z-{uuid.uuid4().hex[:8]}.jsonl"
         self._lines: list[str] = []
         self._written = 0.0
 

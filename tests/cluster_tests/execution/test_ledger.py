@@ -25,9 +25,9 @@ from tasks.experiment import AbstractExperiment, RunContext
 from tasks.sweeps import Study
 from tests.cluster_tests.fleet.odd_trials import odd_study
 from tests.cluster_tests.studies import stable
-from tracking.manifest import read_manifest
+from tracking.manifest import Manifest, read_manifest
 from tracking.memory_tracker import MemoryTracker
-from tracking.parts import DamagedPartError, RunFolder, StorageError
+from tracking.parts import DamagedPartError, PartSeal, RunFolder, StorageError
 
 # Trials of 0.02 expected seconds: three batches.
 STUDY = odd_study(mates={"grid": {"number": list(range(150))}})
@@ -242,3 +242,12 @@ def test_a_folder_that_workers_do_not_share_is_refused_before_work(
     with pytest.raises(InputError, match="is not seen here; give --out a folder or URI that all nodes share"):
         run(folder, RayExecutor(1))
     assert parts(folder) == []
+
+
+def test_what_a_later_driver_notes_holds_within_the_same_second(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    for k in range(20):
+        seal = PartSeal("sweep", f"{k}.parquet", 1, 10, "0" * 64)
+        Manifest(folder).add(seal)
+        Manifest(folder).drop(seal.sweep, seal.part)
+    assert read_manifest(folder) == {}
